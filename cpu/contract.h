@@ -1,0 +1,42 @@
+/* contract.h - matrix products and convolutions on the CPU.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Each is planned once and run many times.  The result is row-major; with an
+ * epilogue, run(self, begin, end, thread) is called as soon as elements
+ * [begin,end) of the result are complete and in cache, exactly once for each
+ * element, in ranges that do not depend on the number of threads. */
+#ifndef EBM_CPU_CONTRACT_H
+#define EBM_CPU_CONTRACT_H
+
+#include "graph.h"
+
+struct cpu {                  /* the open device; see cpu.c */
+    ebm_context *ctx;
+    int threads;
+    unsigned flags;           /* isa.h: CPU_* the machine has, less the masked */
+    const struct kernels *kernels;   /* isa.h: vector kernels of the chosen ISA */
+    const struct ukernel *ukernel;   /* gemm micro-kernel: BLIS or own */
+};
+
+struct epilogue {
+    void (*run)(void *self, int64_t begin, int64_t end, int thread);
+    void *self;
+};
+
+struct contract;
+
+/* Plan node (CONV, CONV_DATA, CONV_FILTER or MATMUL) for its operands' shapes.
+ * Returns EBM_OK, EBM_ERR_NOMEM or, naming it, what cannot be done. */
+int contract_new(const struct cpu *cpu, const struct node *node,
+                 const struct shape *a, const struct shape *b,
+                 struct contract **contract);
+void contract_free(const struct cpu *cpu, struct contract *contract);
+/* Bytes of scratch that run needs (all threads together), 64-byte aligned. */
+size_t contract_scratch(const struct contract *contract);
+/* epilogue: NULL for none. */
+void contract_run(const struct cpu *cpu, const struct contract *contract,
+                  const float *a, const float *b, float *out, void *scratch,
+                  const struct epilogue *epilogue);
+
+#endif

@@ -1,0 +1,23 @@
+/* isa.h - what the processor can do, and the kernels chosen for it.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Files of vectorised loops are compiled once per instruction set, with ISA
+ * defined to its name; each exports one table, kernels_base, kernels_avx2,
+ * kernels_avx512.  isa.c chooses the best that the processor has and the
+ * environment variable EBM_CPU_MASK (a list: "avx512,avx2") does not mask. */
+#ifndef EBM_CPU_ISA_H
+#define EBM_CPU_ISA_H
+
+enum cpu_flag {
+    CPU_AVX2       = 1 << 0,      /* with FMA */
+    CPU_AVX512     = 1 << 1,      /* F, DQ, BW, VL */
+    CPU_AVX512BF16 = 1 << 2,
+    CPU_AMX        = 1 << 3       /* tiles with bf16, permitted by the kernel */
+};
+
+unsigned cpu_flags(void);         /* detected, less EBM_CPU_MASK */
+const struct kernels *kernels_best(unsigned flags);
+const char *kernels_name(const struct kernels *k);
+
+#endif

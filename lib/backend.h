@@ -1,0 +1,47 @@
+/* backend.h - what the core asks of a device.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * A backend compiles a whole plan or refuses it, naming the operation.  It
+ * knows plans and no graph builders, no methods.  Functions word their errors
+ * in the context given at open. */
+#ifndef EBM_BACKEND_H
+#define EBM_BACKEND_H
+
+#include "plan.h"
+
+struct device_buffer;        /* memory of the device; each backend has its own */
+struct device_program;
+
+struct backend_vtable {
+    const char *name;
+    void (*close)(ebm_backend *b);
+    /* Zeroed memory. */
+    int (*buffer_new)(ebm_backend *b, size_t size, struct device_buffer **buffer);
+    void (*buffer_free)(ebm_backend *b, struct device_buffer *buffer);
+    int (*upload)(ebm_backend *b, struct device_buffer *to, size_t offset,
+                  const void *from, size_t size);
+    int (*download)(ebm_backend *b, struct device_buffer *from, size_t offset,
+                    void *to, size_t size);
+    /* slots: the device buffers of the store, by slot; they stay where they are
+     * for the life of the program. feeds: bytes of each feed (0: not read). */
+    int (*compile)(ebm_backend *b, const struct plan *plan,
+                   struct device_buffer *const *slots, const size_t *feeds,
+                   struct device_program **program);
+    void (*program_free)(ebm_backend *b, struct device_program *program);
+    int (*feed)(ebm_backend *b, struct device_program *program, int index, const void *from, size_t size);
+    int (*run)(ebm_backend *b, struct device_program *program, int times);
+    int (*fetch)(ebm_backend *b, struct device_program *program,
+                 const struct place *place, void *to, size_t size);
+};
+
+struct ebm_backend {
+    const struct backend_vtable *v;
+    ebm_context *ctx;
+    char description[160];
+};
+
+/* Openers, one per backend: context, what follows "name:" (or NULL), threads. */
+int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
+
+#endif

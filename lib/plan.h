@@ -1,0 +1,95 @@
+/* plan.h - what a backend is given: steps over placed buffers.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * compile:  graph -> fuse.c -> steps -> place.c -> plan -> backend
+ *
+ * A step is one heavy operation, an elementwise group, or both: the group is
+ * then the epilogue of a CONV, CONV_DATA or MATMUL and takes its result, tile
+ * by tile, from the register RAW, without it being stored.
+ *
+ * A group is a straight-line program over registers of float32 lanes.  Loads
+ * convert int32 and bytes to float, stores convert back (truncated; bytes
+ * clamped to 0..255), so integers are exact up to 2^24. */
+#ifndef EBM_PLAN_H
+#define EBM_PLAN_H
+
+#include "graph.h"
+
+/* Where a value lies.  `index`: STATE the slot, FEED the feed, else 0; `offset`
+ * in bytes.  INLINE values have no memory: constants. */
+enum space { SPACE_NONE, SPACE_ARENA, SPACE_STATE, SPACE_FEED };
+struct place {
+    enum space space;
+    int32_t index;
+    int64_t offset;
+};
+
+/* Reading an array over the iteration shape of a group: element strides, 0 where
+ * it is broadcast. */
+struct ew_input {
+    struct place place;
+    enum ebm_type type;
+    int64_t stride[EBM_MAX_RANK];
+    bool linear;             /* strides are those of a contiguous array */
+    ebm_val val;
+};
+
+struct ew_output {
+    struct place place;
+    enum ebm_type type;
+    int reg;
+    ebm_val val;
+};
+
+/* reg[dst] = op(reg[a], reg[b], reg[c]).  Leaves: LOAD input a; IMM value;
+ * RAW the result of the heavy operation; IOTA along axis a of the shape. */
+enum ew_op {
+    EW_LOAD, EW_IMM, EW_RAW, EW_IOTA,
+    EW_NEG, EW_ABS, EW_SIGN, EW_FLOOR, EW_EXP, EW_LOG, EW_SQRT, EW_SIN, EW_COS,
+    EW_TANH, EW_SIGMOID, EW_SOFTPLUS, EW_TRUNC, EW_BYTE,
+    EW_ADD, EW_SUB, EW_MUL, EW_DIV, EW_MAX, EW_MIN, EW_LESS, EW_EQUAL,
+    EW_SELECT,
+    EW_COUNT
+};
+
+struct ew_instr {
+    uint8_t op;              /* enum ew_op */
+    uint8_t dst, a, b, c;    /* registers, below MAX_REGS */
+    float imm;
+};
+
+enum { EW_MAX_REGS = 32, EW_MAX_INPUTS = 24, EW_MAX_OUTPUTS = 12, EW_MAX_INSTRS = 160 };
+
+struct ew_group {
+    struct shape shape;      /* the iteration space, not collapsed */
+    int n_in, n_out, n_instr, n_regs;
+    struct ew_input *in;
+    struct ew_output *out;
+    struct ew_instr *instr;
+};
+
+struct step {
+    enum op op;              /* the heavy operation; OP_NONE: the group alone */
+    ebm_val val;             /* its node, for shape and attributes */
+    int n_in;
+    struct place *in;        /* operands of the heavy operation */
+    struct place out;        /* its result (with a group that does not store
+                              * it: scratch of its size - an output of the
+                              * group of the same size and type, or arena) */
+    struct ew_group *group;  /* NULL: none */
+    int32_t *level;          /* unused by the CPU */
+};
+
+struct plan {
+    const ebm_graph *graph;
+    int n_steps;
+    struct step *steps;
+    int64_t arena;           /* bytes */
+    int n_copies;            /* done last, in order: state := value */
+    struct copy { struct place from, to; size_t bytes; } *copies;
+    int n_fetches;
+    struct fetch { ebm_val val; struct place place; } *fetches;  /* CONST too: filled arrays */
+};
+
+#endif
