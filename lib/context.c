@@ -96,7 +96,7 @@ int ebm_fail_memory(ebm_context *ctx, const char *what, size_t size)
     return ebm_fail(ctx, EBM_ERR_NOMEM, "no memory for %s (%zu bytes)", what, size);
 }
 
-void ebm_log(ebm_context *ctx, int level, const char *format, ...)
+void ebm_note(ebm_context *ctx, int level, const char *format, ...)
 {
     char line[MESSAGE_SIZE];
     va_list args;

@@ -20,7 +20,8 @@ int ebm_fail(ebm_context *ctx, int status, const char *format, ...) PRINTF(3, 4)
 /* The same for an allocation of `what`. */
 int ebm_fail_memory(ebm_context *ctx, const char *what, size_t size);
 
-void ebm_log(ebm_context *ctx, int level, const char *format, ...) PRINTF(3, 4);
+/* One line for the caller's log. */
+void ebm_note(ebm_context *ctx, int level, const char *format, ...) PRINTF(3, 4);
 
 /* count x size bytes of zeros, 64-byte aligned; NULL with the message set when
  * there is no memory or the product overflows. */
