@@ -330,6 +330,259 @@ EBM_API int ebm_program_run(ebm_program *program, int times);
 /* Read an output of the last run. */
 EBM_API int ebm_program_get(ebm_program *program, ebm_val output, void *host, size_t size);
 
+/* ------------------------------------------------------------------------
+ * 8  Layers and networks
+ * ------------------------------------------------------------------------ */
+
+/* Everything below is written in the operations of section 6: no layer is
+ * special to gradients, to any order, or to a backend. */
+
+/* What a program shall be compiled for: values to fetch and effects, in one
+ * list, which ebm_compile() takes as (count, list). */
+#define EBM_MAX_OUTPUTS 1024
+typedef struct ebm_outputs {
+    int count;
+    ebm_val list[EBM_MAX_OUTPUTS];
+} ebm_outputs;
+
+/* Append a value; one that is in the list already is not repeated.  A second
+ * effect on the same state and a full list are errors of the graph. */
+EBM_API void ebm_output(ebm_graph *g, ebm_outputs *outputs, ebm_val a);
+
+/* How weights start.  fan_in and fan_out count the weights that reach an output
+ * and that leave an input. */
+enum ebm_scheme {
+    EBM_SCHEME_NET,       /* as the network says; there: PyTorch's */
+    EBM_SCHEME_PYTORCH,   /* uniform within gain / sqrt(fan_in); biases too */
+    EBM_SCHEME_XAVIER,    /* uniform within gain sqrt(6 / (fan_in + fan_out)),
+                           * Keras' "Glorot"; biases zero.  Glorot and Bengio 2010 */
+    EBM_SCHEME_HE,        /* normal, deviation gain sqrt(2 / fan_in); biases zero.
+                           * He et al. 2015 */
+    EBM_SCHEME_NORMAL,    /* normal, deviation gain; biases zero */
+    EBM_SCHEME_ZERO
+};
+
+/* A network while it is built: where its weights are and what building it does.
+ * It is the caller's, lives on the stack and owns nothing; zeros are defaults.
+ *
+ *     ebm_outputs out = { 0 };
+ *     ebm_net net = { .graph = g, .region = "energy", .training = true,
+ *                     .effects = &out };
+ *     ebm_val e = ebm_energy_net(&net, "conv:16,k5,s2 silu mean linear:1", x);
+ *
+ * Building the same layers with the same names again uses the same weights:
+ * that is how one network is applied to data and to samples. */
+typedef struct ebm_net {
+    ebm_graph *graph;
+    const char *region;          /* weights are "region/scope.layer.weight" */
+    bool training;               /* dropout drops; spectral norm and batch norm
+                                  * learn, if there is a list of effects */
+    bool frozen;                 /* no gradient reaches the weights */
+    ebm_val weights;             /* 0, or a vector laid out like the region that
+                                  * stands for it: its moving average */
+    ebm_val counter;             /* random counter for dropout; 0: no dropout */
+    uint32_t purpose;            /* tells this network's draws from others' */
+    ebm_outputs *effects;        /* receives the updates of the layers' states */
+    enum ebm_scheme init, bias_init;   /* of layers that do not say */
+    float gain;                  /* of `init`; 0 stands for 1 */
+    bool spectral_norm, weight_standard;   /* of all convolutions and linears */
+    char scope[96];              /* prefix of names: see ebm_net_enter() */
+} ebm_net;
+
+/* Names within "block1." until left; scopes nest. */
+EBM_API void ebm_net_enter(ebm_net *net, const char *name);
+EBM_API void ebm_net_leave(ebm_net *net);
+
+/* A weight of the network, and a state beside its weights ("region/scope.name"). */
+EBM_API ebm_val ebm_net_param(ebm_net *net, const char *name, int rank,
+                              const int64_t *shape, ebm_init init);
+EBM_API ebm_val ebm_net_state(ebm_net *net, const char *name, int rank,
+                              const int64_t *shape, ebm_init init);
+
+/* A convolution, transposed convolution or linear map.  Zeros stand for: kernel
+ * 1, stride 1, no padding, dilation 1, one group, the network's settings. */
+#define EBM_PAD_SAME (-1)        /* stride 1 keeps the size; else divides it */
+typedef struct ebm_layer {
+    int64_t out;                 /* output channels or features */
+    int kernel, stride, pad, dilation, groups;
+    int out_pad;                 /* transposed: rows and columns more at the end */
+    bool no_bias;
+    bool spectral_norm;          /* weight / its largest singular value, by one
+                                  * power iteration a training step (Miyato et
+                                  * al. 2018); states name.weight_u, .weight_v */
+    bool plain;                  /* neither spectral norm nor standardisation,
+                                  * whatever the network says */
+    bool weight_standard;        /* filters centred, divided by (deviation + 1e-5) */
+    enum ebm_scheme init, bias_init;
+    float gain;
+} ebm_layer;
+
+/* x [...,c] to [...,out]; weight [out,c]. */
+EBM_API ebm_val ebm_linear(ebm_net *net, const char *name, ebm_val x, const ebm_layer *layer);
+/* x [n,h,w,c] to [n,p,q,out]; weight [out,r,s,c/groups]. */
+EBM_API ebm_val ebm_conv_layer(ebm_net *net, const char *name, ebm_val x, const ebm_layer *layer);
+/* x [n,p,q,c] to [n,h,w,out], h = (p - 1) stride - 2 pad + dilation (kernel - 1)
+ * + out_pad + 1; weight [c,r,s,out/groups]. */
+EBM_API ebm_val ebm_conv_transpose_layer(ebm_net *net, const char *name, ebm_val x,
+                                         const ebm_layer *layer);
+
+/* Normalisation: (x - mean) / sqrt(variance + epsilon), the biased variance,
+ * then weight and bias by channel; with no name, without these.
+ * group: channels in `groups` of neighbours, over space; as many groups as
+ * channels are instance norm.  layer: over the axes of the mask (bit i: axis i),
+ * whose shape the weight has.  batch: over all axes but the last in training;
+ * else, or when frozen, with the states name.running_mean (from 0) and
+ * name.running_var (from 1), which move by `momentum` a training step. */
+EBM_API ebm_val ebm_group_norm(ebm_net *net, const char *name, ebm_val x,
+                               int64_t groups, double epsilon);
+EBM_API ebm_val ebm_instance_norm(ebm_net *net, const char *name, ebm_val x, double epsilon);
+EBM_API ebm_val ebm_layer_norm(ebm_net *net, const char *name, ebm_val x,
+                               unsigned axes, double epsilon);
+EBM_API ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x,
+                               bool frozen, double momentum, double epsilon);
+
+/* softmax(scale q k') v over keys: q [b,t,d], k [b,u,d], v [b,u,e] to [b,t,e]. */
+EBM_API ebm_val ebm_attend(ebm_graph *g, ebm_val q, ebm_val k, ebm_val v, double scale);
+
+/* Self-attention over the pixels of x [n,h,w,c], added to x.  query, key and
+ * value are linear; zeros stand for: one head, c key and value channels. */
+typedef struct ebm_attention_spec {
+    int heads;
+    int64_t key, value;          /* channels of all heads together */
+    bool unscaled;               /* scores not divided by sqrt(key / heads) */
+    bool gamma;                  /* a learned factor from 0 (Zhang et al. 2019) */
+    bool no_out;                 /* no output map; value must be c */
+    bool no_bias;
+} ebm_attention_spec;
+EBM_API ebm_val ebm_attention(ebm_net *net, const char *name, ebm_val x,
+                              const ebm_attention_spec *spec);
+
+/* FiLM (Perez et al. 2018): gain and bias by channel, linear in e [n,d]:
+ * x (offset + gain(e)) + bias(e); offset 1 is usual.  One linear map makes both,
+ * gains first. */
+EBM_API ebm_val ebm_film(ebm_net *net, const char *name, ebm_val x, ebm_val e, double offset);
+
+/* The sinusoidal embedding of numbers t [n]: [n,dim], sines of t f(j) and then
+ * cosines, f(j) = period^(-j / (dim/2 - 1)).  dim is even and at least 4. */
+EBM_API ebm_val ebm_sinusoidal(ebm_graph *g, ebm_val t, int64_t dim, double period);
+
+/* Elements dropped with probability p, others divided by 1 - p, in training and
+ * with a counter; else x.  Each name draws apart from others. */
+EBM_API ebm_val ebm_dropout(ebm_net *net, const char *name, ebm_val x, double p);
+
+/* A network from its description: layers separated by blanks.
+ *
+ *   conv:OUT[,kK][,sS][,pP][,dD][,gG]   kernel K (3), stride, padding ("same"),
+ *                     dilation, groups
+ *   deconv:OUT[,kK][,sS][,pP][,oO]      transposed (kernel 4, stride 2, padding 1)
+ *   linear:OUT        on the channels; all features after "flatten"
+ *                     of all three: ,nobias ,sn ,ws ,plain ,zero (weights from 0)
+ *   relu silu elu gelu tanh sigmoid softplus leaky[:SLOPE]
+ *   avgpool:K maxpool:K sumpool:K       [,sS][,pP]
+ *   up:F[,bilinear]   F times the size
+ *   groupnorm:G instnorm layernorm batchnorm[:frozen]   [,eE] epsilon
+ *   attention[:HEADS][,kKEY][,vVALUE][,unscaled][,gamma][,noout][,nobias]
+ *   dropout:P
+ *   affine:A,B        A x + B
+ *   flatten  reshape:H,W,C  mean  sum   (over space)
+ *   init:SCHEME[,GAIN]   pytorch, xavier, he, normal, zero: of later layers
+ *   bias:SCHEME
+ *   sn ws             of later layers; sn:off, ws:off
+ *   res[:half]( ... ) the input plus what the layers within make of it; where
+ *                     shapes differ the input is average-pooled or repeated to
+ *                     the size and taken through a 1x1 convolution; half: the
+ *                     sum divided by sqrt 2
+ *   add( ... | ... )  concat( ... | ... )   branches from the same input, added
+ *                     or their channels joined
+ *   repeat:N( ... )   the layers N times, with weights of their own
+ *
+ * Layers are named by kind and number: "conv1", "res2.conv1", "add1.2.linear1".
+ * Errors name the column of the text. */
+EBM_API ebm_val ebm_sequential(ebm_net *net, const char *text, ebm_val x);
+
+/* The same for an energy: x [n,...] to [n].  The description must end with one
+ * number for an image. */
+EBM_API ebm_val ebm_energy_net(ebm_net *net, const char *text, ebm_val x);
+
+/* ------------------------------------------------------------------------
+ * 9  Optimisers and samplers
+ * ------------------------------------------------------------------------ */
+
+/* The learning rate of step n (0, 1, 2 ...), a scalar of the graph: it changes
+ * without the host.
+ *
+ *   rate * min(1, (n + warmup_offset) / warmup)      (warmup 0: no such factor)
+ *        * CONSTANT 1
+ *        | LINEAR   from 1 at `begin` to `end_factor` at `end`
+ *        | COSINE   the same along half a cosine (Loshchilov and Hutter 2017)
+ *        | STEP     drop^k, k = (n - begin) / every, rounded down, from `begin` on
+ *        | DROPS    drop^k, k = how many of drops[] are at or before n (0 ends) */
+typedef struct ebm_schedule {
+    double rate;
+    double warmup, warmup_offset;
+    enum { EBM_CONSTANT, EBM_LINEAR, EBM_COSINE, EBM_STEP, EBM_DROPS } kind;
+    double begin, end, end_factor;
+    double every, drop, drops[8];
+} ebm_schedule;
+EBM_API ebm_val ebm_schedule_at(ebm_graph *g, ebm_val n, const ebm_schedule *schedule);
+
+/* The L2 norm of all elements, a scalar. */
+EBM_API ebm_val ebm_norm(ebm_graph *g, ebm_val a);
+/* Scaled so that the norm is at most `limit`: factor min(1, limit / (norm + 1e-6)). */
+EBM_API ebm_val ebm_clip_norm(ebm_graph *g, ebm_val a, double limit);
+/* The same for each row a[i,...] by itself; rows within the limit are unchanged. */
+EBM_API ebm_val ebm_clip_rows(ebm_graph *g, ebm_val a, double limit);
+/* The same for each parameter tensor of a region's gradient by itself. */
+EBM_API ebm_val ebm_clip_tensors(ebm_graph *g, const char *region, ebm_val grad, double limit);
+
+/* What moves a region down its gradient.  Zeros stand for: no such thing;
+ * ebm_adam_defaults() and the like give the usual figures.
+ *
+ * ADAM  m = b1 m + (1-b1) d,  v = b2 v + (1-b2) d^2,  of step t = 1, 2 ...
+ *       w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + epsilon)
+ *       epsilon_hat: w -= lr sqrt(1-b2^t) / (1-b1^t) m / (sqrt v + epsilon), as
+ *       Keras has it.  Kingma and Ba 2015
+ * SGD   b = momentum b + d;  w -= lr (nesterov ? d + momentum b : b)
+ * with d the gradient, clipped to clip_norm, plus weight_decay w; decoupled:
+ * instead w is first multiplied by 1 - lr weight_decay (AdamW, Loshchilov and
+ * Hutter 2019).
+ * EMA   e += (1 - ema) (w - e) after each step, from the weights before the
+ *       first; ema_warmup: of decay min(ema, (1+t) / (10+t)). */
+typedef struct ebm_optimiser {
+    enum { EBM_ADAM, EBM_SGD } kind;
+    ebm_schedule lr;
+    double beta1, beta2, epsilon;
+    bool epsilon_hat;
+    double momentum;
+    bool nesterov;
+    double weight_decay;
+    bool decoupled;
+    double clip_norm;            /* of the whole region's gradient; 0: none */
+    double clip_tensor;          /* of each tensor's by itself; 0: none */
+    double ema;                  /* decay; 0: no average */
+    bool ema_warmup;
+} ebm_optimiser;
+
+/* PyTorch's Adam: betas 0.9 and 0.999, epsilon 1e-8, constant rate. */
+EBM_API ebm_optimiser ebm_adam_defaults(double rate);
+/* Keras' Adam: the same with epsilon 1e-7, "epsilon hat". */
+EBM_API ebm_optimiser ebm_keras_adam_defaults(double rate);
+EBM_API ebm_optimiser ebm_sgd_defaults(double rate, double momentum);
+
+/* One step of an optimiser: effects on the region and on its states
+ * "region.step" (steps taken, a float32 scalar), ".m" and ".v" or ".momentum",
+ * and ".ema" are appended to outputs.  Call it when the region is complete.
+ *
+ * grad    as of ebm_grad_region()
+ * enable  0, or a scalar: where it is 0 nothing changes (a skipped step)
+ * Returns the region's vector after the step, or 0 with the error latched. */
+EBM_API ebm_val ebm_optimise(ebm_graph *g, const char *region, ebm_val grad,
+                             const ebm_optimiser *optimiser, ebm_val enable,
+                             ebm_outputs *outputs);
+/* The count of steps taken and the average of a region, as states. */
+EBM_API ebm_val ebm_steps(ebm_graph *g, const char *region);
+EBM_API ebm_val ebm_average(ebm_graph *g, const char *region);
+
 #ifdef __cplusplus
 }
 #endif
