@@ -32,8 +32,10 @@ struct shape {
     int64_t n[EBM_MAX_RANK];
 };
 
-/* Attributes; unused ones are zero, so that nodes compare by memcmp. */
+/* Attributes; unused bytes are zero, so that nodes compare by memcmp.  The
+ * largest member is first: { 0 } then clears the whole union. */
 union attr {
+    struct { int64_t begin[EBM_MAX_RANK], step[EBM_MAX_RANK]; } box;  /* SLICE; PAD: zeros before, distance of neighbours */
     float value;                                     /* CONST */
     struct { int32_t slot; int64_t offset; } state;  /* STATE, ASSIGN (a window in elements) */
     struct { int32_t name; } feed;                   /* FEED: index of its name */
@@ -41,7 +43,6 @@ union attr {
     struct { uint32_t purpose; int32_t normal; } random;   /* RANDOM */
     uint32_t axes;                                   /* SUM, AMAX, FLIP */
     int32_t perm[EBM_MAX_RANK];                      /* TRANSPOSE */
-    struct { int64_t begin[EBM_MAX_RANK], step[EBM_MAX_RANK]; } box;  /* SLICE; PAD: before (step: gaps + 1) */
     struct { int32_t ta, tb; } matmul;
     ebm_conv_spec conv;                              /* CONV*, no zeros left */
     ebm_pool_spec pool;                              /* POOL, UNPOOL, PICK, PLACE */

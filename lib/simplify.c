@@ -1,0 +1,259 @@
+/* simplify.c - algebra on nodes as they are made.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * A rule looks at one node and its operands and names a simpler equal value.
+ * Operands are simplified already, so one step at a time reaches the end.
+ * Rules treat numbers as reals: x * 0 is 0 also where x could be infinite.
+ * What gradients need most: adding zeros, multiplying by ones, constants. */
+#include <math.h>
+#include <string.h>
+#include "build.h"
+
+static bool is_const(const ebm_graph *g, ebm_val a, double *value)
+{
+    const struct node *n = node_of(g, a);
+
+    /* a repeated constant is a constant of another shape: folded below, so
+     * only CONST itself has to be known here */
+    if (n->op != OP_CONST)
+        return false;
+    *value = (double)n->attr.value;
+    return true;
+}
+
+static bool is_value(const ebm_graph *g, ebm_val a, double value)
+{
+    double v;
+
+    return is_const(g, a, &v) && v == value;
+}
+
+static double fold(enum op op, double a, double b, double c)
+{
+    switch (op) {
+    case OP_NEG: return -a;
+    case OP_ABS: return fabs(a);
+    case OP_SIGN: return (a > 0) - (a < 0);
+    case OP_FLOOR: return floor(a);
+    case OP_EXP: return exp(a);
+    case OP_LOG: return log(a);
+    case OP_SQRT: return sqrt(a);
+    case OP_SIN: return sin(a);
+    case OP_COS: return cos(a);
+    case OP_TANH: return tanh(a);
+    case OP_SIGMOID: return 1 / (1 + exp(-a));
+    case OP_SOFTPLUS: return fmax(a, 0) + log1p(exp(-fabs(a)));
+    case OP_STOP: return a;
+    case OP_ADD: return a + b;
+    case OP_SUB: return a - b;
+    case OP_MUL: return a * b;
+    case OP_DIV: return a / b;
+    case OP_MAX: return a >= b ? a : b;
+    case OP_MIN: return a <= b ? a : b;
+    case OP_LESS: return a < b;
+    case OP_EQUAL: return a == b;
+    case OP_SELECT: return a != 0 ? b : c;
+    default: return NAN;
+    }
+}
+
+/* An elementwise operation on constants only. */
+static ebm_val fold_constants(ebm_graph *g, const struct node *n)
+{
+    double v[3] = { 0 };
+
+    if (n->op == OP_CAST)
+        return 0;
+    for (int i = 0; i < n->n_in; i++)
+        if (!is_const(g, n->in[i], &v[i]))
+            return 0;
+    return build_const(g, &n->shape, fold(n->op, v[0], v[1], v[2]));
+}
+
+static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
+{
+    ebm_val a = n->in[0], b = n->in[1];
+    double v;
+
+    switch (n->op) {
+    case OP_ADD:
+        if (is_value(g, a, 0)) return b;
+        if (is_value(g, b, 0)) return a;
+        if (node_of(g, b)->op == OP_NEG) return ebm_sub(g, a, node_of(g, b)->in[0]);
+        if (node_of(g, a)->op == OP_NEG) return ebm_sub(g, b, node_of(g, a)->in[0]);
+        /* one order for both: a + b and b + a are one node; constants last */
+        if (node_of(g, a)->op == OP_CONST || (node_of(g, b)->op != OP_CONST && a > b))
+            return ebm_add(g, b, a);
+        return 0;
+    case OP_SUB:
+        if (is_value(g, b, 0)) return a;
+        if (is_value(g, a, 0)) return ebm_neg(g, b);
+        if (a == b) return build_const(g, &n->shape, 0);
+        if (node_of(g, b)->op == OP_NEG) return ebm_add(g, a, node_of(g, b)->in[0]);
+        return 0;
+    case OP_MUL:
+        if (is_value(g, a, 0) || is_value(g, b, 0)) return build_const(g, &n->shape, 0);
+        if (is_value(g, a, 1)) return b;
+        if (is_value(g, b, 1)) return a;
+        if (is_value(g, a, -1)) return ebm_neg(g, b);
+        if (is_value(g, b, -1)) return ebm_neg(g, a);
+        if (node_of(g, a)->op == OP_CONST || (node_of(g, b)->op != OP_CONST && a > b))
+            return ebm_mul(g, b, a);
+        if (is_const(g, b, &v) && node_of(g, a)->op == OP_MUL) {     /* (x c) d = x (c d) */
+            double w;
+            if (is_const(g, node_of(g, a)->in[1], &w) && isnormal((float)(v * w)))
+                return ebm_mul(g, node_of(g, a)->in[0], build_const(g, &n->shape, v * w));
+        }
+        if (is_const(g, b, &v) && node_of(g, a)->op == OP_NEG)
+            return ebm_mul(g, node_of(g, a)->in[0], build_const(g, &n->shape, -v));
+        return 0;
+    case OP_DIV:
+        if (is_value(g, a, 0)) return build_const(g, &n->shape, 0);
+        if (is_value(g, b, 1)) return a;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+static ebm_val simplify_ew(ebm_graph *g, const struct node *n)
+{
+    ebm_val folded = fold_constants(g, n), a = n->in[0];
+
+    if (folded || g->status < 0)
+        return folded;
+    switch (n->op) {
+    case OP_NEG:
+        if (node_of(g, a)->op == OP_NEG) return node_of(g, a)->in[0];
+        if (node_of(g, a)->op == OP_SUB)
+            return ebm_sub(g, node_of(g, a)->in[1], node_of(g, a)->in[0]);
+        return 0;
+    case OP_STOP:
+        return node_of(g, a)->op == OP_STOP ? a : 0;
+    case OP_CAST:
+        return node_of(g, a)->type == n->type ? a : 0;
+    case OP_SELECT: {
+        double c;
+        if (is_const(g, a, &c)) return c != 0 ? n->in[1] : n->in[2];
+        return n->in[1] == n->in[2] ? n->in[1] : 0;
+    }
+    default:
+        return simplify_binary(g, n);
+    }
+}
+
+static bool same_shape_as_operand(const ebm_graph *g, const struct node *n)
+{
+    return shape_equal(&n->shape, &node_of(g, n->in[0])->shape);
+}
+
+static bool is_identity_perm(const struct node *n)
+{
+    for (int i = 0; i < n->shape.rank; i++)
+        if (n->attr.perm[i] != i)
+            return false;
+    return true;
+}
+
+/* A constant, moved, is a constant. PAD brings in zeros. */
+static ebm_val move_constant(ebm_graph *g, const struct node *n)
+{
+    double v;
+
+    if (n->op == OP_CONCAT || node_of(g, n->in[0])->op != OP_CONST || !is_const(g, n->in[0], &v))
+        return 0;
+    return n->op == OP_PAD && v != 0 ? 0 : build_const(g, &n->shape, v);
+}
+
+static ebm_val simplify_move(ebm_graph *g, const struct node *n)
+{
+    ebm_val constant = move_constant(g, n), a = operand(n, 0);
+    const struct node *from = node_of(g, a);
+
+    if (constant || g->status < 0)
+        return constant;
+    switch (n->op) {
+    case OP_RESHAPE:
+        if (same_shape_as_operand(g, n)) return a;
+        if (from->op == OP_RESHAPE) return ebm_reshape(g, from->in[0], n->shape.rank, n->shape.n);
+        return 0;
+    case OP_BROADCAST:
+        if (same_shape_as_operand(g, n)) return a;
+        if (from->op == OP_BROADCAST) return ebm_broadcast(g, from->in[0], n->shape.rank, n->shape.n);
+        return 0;
+    case OP_TRANSPOSE:
+        if (is_identity_perm(n)) return a;
+        if (from->op == OP_TRANSPOSE) {
+            int perm[EBM_MAX_RANK];
+            for (int i = 0; i < n->shape.rank; i++)
+                perm[i] = from->attr.perm[n->attr.perm[i]];
+            return ebm_transpose(g, from->in[0], perm);
+        }
+        return 0;
+    case OP_SLICE:      /* of its full size: the whole; PAD likewise */
+    case OP_PAD:
+        return same_shape_as_operand(g, n) ? a : 0;
+    case OP_FLIP: {
+        unsigned axes = 0;
+        for (int i = 0; i < n->shape.rank; i++)
+            if (n->attr.axes >> i & 1 && n->shape.n[i] > 1)
+                axes |= 1u << i;
+        if (!axes) return a;
+        return axes != n->attr.axes ? ebm_flip(g, a, axes) : 0;
+    }
+    case OP_CONCAT:
+        return n->n_in == 1 ? a : 0;
+    default:
+        return 0;
+    }
+}
+
+static ebm_val simplify_reduce(ebm_graph *g, const struct node *n)
+{
+    const struct node *from = node_of(g, n->in[0]);
+    double v;
+
+    if (same_shape_as_operand(g, n))
+        return n->in[0];
+    if (is_const(g, n->in[0], &v)) {
+        double count = (double)(shape_count(&from->shape) / shape_count(&n->shape));
+        return build_const(g, &n->shape, n->op == OP_SUM ? v * count : v);
+    }
+    if (n->op == OP_SUM && from->op == OP_SUM)
+        return ebm_sum(g, from->in[0], from->attr.axes | n->attr.axes);
+    return 0;
+}
+
+/* Linear in each operand: zero if one is. */
+static ebm_val simplify_linear(ebm_graph *g, const struct node *n)
+{
+    for (int i = 0; i < n->n_in; i++)
+        if (is_value(g, n->in[i], 0))
+            return build_const(g, &n->shape, 0);
+    return 0;
+}
+
+ebm_val simplify(ebm_graph *g, const struct node *n)
+{
+    switch (op_info[n->op].class) {
+    case EW:
+        return simplify_ew(g, n);
+    case MOVE:
+        return simplify_move(g, n);
+    case REDUCE:
+        return simplify_reduce(g, n);
+    case CONTRACT:
+        return simplify_linear(g, n);
+    case WINDOW:
+        if (n->op == OP_PICK || n->op == OP_PLACE)
+            return is_value(g, n->in[1], 0) ? build_const(g, &n->shape, 0) : 0;
+        if ((n->op == OP_RESAMPLE || n->op == OP_RESAMPLE_T) && same_shape_as_operand(g, n))
+            return n->in[0];
+        return simplify_linear(g, n);
+    case INDEX:
+        return n->op == OP_SCATTER && is_value(g, n->in[0], 0) ? build_const(g, &n->shape, 0) : 0;
+    default:
+        return 0;
+    }
+}
