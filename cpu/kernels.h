@@ -1,0 +1,76 @@
+/* kernels.h - the vector loops that are compiled once per instruction set.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Each set fills one table.  Loops over registers ("lanes") take lengths that
+ * are multiples of LANES, so that no element ever goes through remainder code:
+ * its bits do not depend on where a range was cut.  Arrays need no alignment
+ * beyond that of their elements, and a result may be one of the operands. */
+#ifndef EBM_CPU_KERNELS_H
+#define EBM_CPU_KERNELS_H
+
+#include "plan.h"
+#include "philox.h"
+
+enum { LANES = 16 };         /* of the widest set; all use it */
+
+/* Which operands of a binary operation are one number (LANES copies of it). */
+enum ew_kind { EW_VV, EW_VS, EW_SV, EW_KINDS };
+
+typedef void ew_unary(float *d, const float *a, int64_t n);
+typedef void ew_binary(float *d, const float *a, const float *b, int64_t n);
+typedef void ew_select(float *d, const float *c, const float *a, const float *b,
+                       int64_t n);
+
+struct kernels {
+    const char *name;                              /* "avx512" */
+    ew_unary *unary[EW_COUNT];                     /* d = op a */
+    ew_binary *binary[EW_COUNT][EW_KINDS];         /* d = a op b */
+    ew_select *select[4];                          /* + 1: a, + 2: b is one number */
+
+    /* Conversions and copies; any n. */
+    void (*from_i32)(float *d, const int32_t *a, int64_t n);
+    void (*from_u8)(float *d, const uint8_t *a, int64_t n);
+    void (*to_i32)(int32_t *d, const float *a, int64_t n);
+    void (*to_u8)(uint8_t *d, const float *a, int64_t n);
+    void (*fill)(float *d, float value, int64_t n);
+
+    /* Reductions, exact to about one rounding: blocks are added as float, the
+     * blocks' sums as double.  rows: acc[j] (op)= a[r ld + j], r < rows, j < n. */
+    double (*sum)(const float *a, int64_t n);
+    float (*amax)(const float *a, int64_t n);
+    void (*sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+    void (*amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+
+    /* philox.h */
+    void (*uniform)(float *out, int64_t begin, int64_t end,
+                    const struct philox *rng, uint32_t purpose);
+    void (*normal)(float *out, int64_t begin, int64_t end,
+                   const struct philox *rng, uint32_t purpose);
+};
+
+extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
+
+/* In a file compiled per set: NAME(f) is f_avx2 and so on. */
+#ifdef ISA
+#define NAME_JOIN(f, isa) f##_##isa
+#define NAME_OF(f, isa) NAME_JOIN(f, isa)
+#define NAME(f) NAME_OF(f, ISA)
+
+double NAME(sum)(const float *a, int64_t n);
+float NAME(amax)(const float *a, int64_t n);
+void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+#endif
+
+/* A loop whose iterations are independent (operands may be the result, element
+ * for element) and which is wanted as vectors of at most LANES elements. */
+#if defined(__clang__)
+#define LANE_LOOP _Pragma("clang loop vectorize(assume_safety) interleave(disable)")
+#elif defined(__GNUC__)
+#define LANE_LOOP _Pragma("GCC ivdep")
+#else
+#define LANE_LOOP
+#endif
+
+#endif
