@@ -95,6 +95,153 @@ EBM_API void ebm_context_free(ebm_context *context);
 EBM_API const char *ebm_message(const ebm_context *context);
 
 /* ------------------------------------------------------------------------
+ * 2  Data
+ * ------------------------------------------------------------------------ */
+
+/* How an image comes to the size that was asked for. */
+enum ebm_fit {
+    EBM_FIT_CROP,     /* resized until it covers, then cut to the centre */
+    EBM_FIT_PAD,      /* not resized: zeros around it; a larger one is refused */
+    EBM_FIT_STRETCH   /* resized, whatever its proportions */
+};
+
+/* Zeros stand for the defaults. */
+typedef struct ebm_data_options {
+    const char *split;    /* "train" (the default), "test" or "all" */
+    int height, width;    /* 0: as stored */
+    int channels;         /* 1 or 3; 0: as stored */
+    enum ebm_fit fit;
+    size_t limit;         /* use the first so many images only; 0: all */
+    uint64_t seed;        /* of the source "shapes" */
+} ebm_data_options;
+
+/* A set of images. */
+typedef struct ebm_data ebm_data;
+
+/* Open a set of images.
+ *
+ * source
+ *   "digits"        10,000 of the digits of MNIST, 28x28 grey, which come with
+ *                   the library: from $EBM_DATA_DIR/digits if that variable is
+ *                   set, else from where the library was installed
+ *   "shapes"        32x32 colour pictures drawn by code: see ebm_shapes_attributes
+ *   anything else   a file or folder ("./digits" for a folder of that name),
+ *                   known by its content, never by the end of its name:
+ *     IDX           images [n,h,w] or [n,h,w,c] of bytes, plain or gzip; or a
+ *                   folder with the four names of MNIST (train-images-idx3-ubyte,
+ *                   train-labels-idx1-ubyte, t10k-...), each with .gz or without
+ *     CIFAR         a file of CIFAR-10 or CIFAR-100 records (binary version), or
+ *                   a folder with data_batch_*.bin and test_batch.bin, or with
+ *                   train.bin and test.bin; any number of records; class names
+ *                   from batches.meta.txt or fine_label_names.txt beside them
+ *     images        one PNG or JPEG, or a folder of them: flat, without labels,
+ *                   or with a sub-folder for each class.  Sorted by bytes.
+ *                   Hidden files, and files that neither are images nor have
+ *                   the name of one, are passed over.  If the folder holds
+ *                   folders train and test (or val), they are its splits.
+ *     NPY           bytes, or floats in [0,1]: [n,h,w,c], else [n,c,h,w], where
+ *                   c is 1, 3 or (the last only) 4; [h,w,c] of one image, else
+ *                   [n,h,w]; [n,3072] and [n,12288], planes of red, green and
+ *                   blue as CIFAR and ImageNet32 have them; [n,784]; else [h,w]
+ *     NPZ           such an array named data, images, x or arr_0 (labels: labels,
+ *                   y or arr_1), or by splits: x_train, y_train, x_test, y_test
+ *                   or train_images, train_labels, test_images, test_labels
+ *   A source without splits counts as train.
+ * options  NULL for the defaults
+ *
+ * Pixels: 16 bits are scaled to 8, palettes expanded, alpha dropped without
+ * compositing, CMYK converted; grey becomes colour by repetition, colour grey by
+ * 0.299 R + 0.587 G + 0.114 B.  Resizing is bilinear with antialiasing, Pillow's
+ * arithmetic to the bit.  Where a size or the channels are 0 and images of a
+ * folder differ, that is an error, except that grey ones among coloured become
+ * coloured.
+ * Memory: arrays up to 256 MiB are kept in memory, larger plain ones read on
+ * demand; decoded images are kept, as bytes, if all take up to 256 MiB.
+ * Limits: 16384 pixels a side, 64 Mi pixels an image.
+ *
+ * Returns EBM_OK, EBM_ERR_ARG (no such split, sizes), EBM_ERR_FORMAT (malformed,
+ * not known), EBM_ERR_IO or EBM_ERR_NOMEM. */
+EBM_API int ebm_data_open(ebm_context *context, const char *source,
+                          const ebm_data_options *options, ebm_data **data);
+EBM_API void ebm_data_free(ebm_data *data);
+
+/* What a set is.  Strings belong to the data. */
+typedef struct ebm_data_info {
+    size_t count;
+    int height, width, channels;       /* of the images as they are given */
+    int classes;                       /* 0: no labels */
+    const char *const *class_names;    /* [classes], or NULL */
+    const char *format;                /* "IDX", "CIFAR-10", "images" ... */
+    const char *split;                 /* "train", "test", "all" */
+    /* A hash (FNV-1a, 64 bits) of contents, split and options.  Folders: of
+     * names and file sizes; arrays read on demand: of size, start and end. */
+    uint64_t fingerprint;
+} ebm_data_info;
+EBM_API void ebm_data_describe(const ebm_data *data, ebm_data_info *info);
+
+/* One image: height x width x channels floats in [0,1] (a byte v is v/255), and
+ * its label, -1 if it has none; label may be NULL. */
+EBM_API int ebm_data_read(ebm_data *data, size_t index, float *pixels, int32_t *label);
+
+/* The source "shapes": one shape on a plain ground, with known attributes.
+ *
+ *   shapes[:COUNT][,FILTER]...      "shapes:5000,shape=circle|ring,x=0..0.5"
+ *   FILTER  ATTRIBUTE=NAME[|NAME]...    one of these
+ *           ATTRIBUTE!=NAME[|NAME]...   none of these
+ *           ATTRIBUTE=LOW..HIGH         within, for numbers
+ *
+ * Without COUNT there are 10,000.  Image i is a function of seed, split and i;
+ * its label is its shape.  Other sizes than 32x32 are drawn, not resized. */
+typedef struct ebm_shapes_attributes {
+    int shape;         /* circle square triangle star cross ring */
+    int colour;        /* red green blue yellow purple cyan orange white */
+    int background;    /* black grey navy brown teal */
+    float size;        /* radius by the picture's shorter side, 0.15 ... 0.35 */
+    float x, y;        /* centre, from the left and from the top, 0 ... 1; the
+                        * whole shape is in the picture */
+    float rotation;    /* degrees clockwise, 0 ... 360; 0 for circle and ring */
+} ebm_shapes_attributes;
+/* The attributes of image `index`; EBM_ERR_ARG if data is not of shapes. */
+EBM_API int ebm_shapes_read(const ebm_data *data, size_t index,
+                            ebm_shapes_attributes *attributes);
+/* The name of value `value` of "shape", "colour" or "background", NULL beyond
+ * the last. */
+EBM_API const char *ebm_shapes_name(const char *attribute, int value);
+
+/* How batches are made of a set.  Zeros stand for the defaults. */
+typedef struct ebm_loader_options {
+    bool in_order;      /* images in their order instead of shuffled anew each
+                         * time all have been seen */
+    bool flip;          /* mirror left and right, every other image by chance */
+    int  crop;          /* shift by up to so many pixels, zeros come in */
+    bool dequantise;    /* v becomes (255 v + U[0,1)) / 256 */
+    float low, high;    /* then [0,1] is mapped to [low,high]; both 0: kept */
+    float noise;        /* then noise N(0,1) is added, in units of that range */
+    int  threads;       /* that work ahead; 0: one, -1: none */
+    int  queue;         /* batches ahead; 0: 4 */
+} ebm_loader_options;
+
+/* Batches of images, made ahead of their use by threads.
+ *
+ * What batch b holds is a function of data, options (but threads and queue),
+ * seed, batch size and b alone, so that training goes on where it stopped by
+ * ebm_loader_seek().  Batches run on over the end of an epoch.
+ * data must outlive the loader, and is used by nothing else meanwhile.  With
+ * threads, the host's alloc and release are called from them too. */
+typedef struct ebm_loader ebm_loader;
+EBM_API int ebm_loader_open(ebm_data *data, int batch, uint64_t seed,
+                            const ebm_loader_options *options, ebm_loader **loader);
+EBM_API void ebm_loader_free(ebm_loader *loader);
+
+/* The next batch: images [batch,h,w,c], labels [batch] (may be NULL).  A failure
+ * is that of reading an image; the batch is not passed then, and the calls that
+ * follow return the same until ebm_loader_seek(). */
+EBM_API int ebm_loader_next(ebm_loader *loader, float *images, int32_t *labels);
+/* The batch that ebm_loader_next() gives next; at first 0. */
+EBM_API int ebm_loader_seek(ebm_loader *loader, uint64_t batch);
+EBM_API uint64_t ebm_loader_tell(const ebm_loader *loader);
+
+/* ------------------------------------------------------------------------
  * 5  Backends and stores
  * ------------------------------------------------------------------------ */
 
