@@ -20,11 +20,23 @@ struct philox {
 void philox_block(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* Elements [begin,end) of a draw go to out[0 ...].  uniform: multiples of 2^-24
- * in [0,1).  normal: Box-Muller on pairs of lanes, by polynomials of correctly
- * rounded + - * / sqrt alone, so that a GPU gets the same bits. */
+ * in [0,1).  normal: Box-Muller on pairs of lanes, by additions, subtractions
+ * and multiplications that are rounded one by one, so that a GPU, whose
+ * divisions and roots may be rough, gets the same bits. */
 void philox_uniform(float *out, int64_t begin, int64_t end,
                     const struct philox *rng, uint32_t purpose);
 void philox_normal(float *out, int64_t begin, int64_t end,
                    const struct philox *rng, uint32_t purpose);
+
+/* The same from builds of philox.c for other instruction sets; see the CPU
+ * backend. */
+void philox_uniform_avx2(float *out, int64_t begin, int64_t end,
+                         const struct philox *rng, uint32_t purpose);
+void philox_normal_avx2(float *out, int64_t begin, int64_t end,
+                        const struct philox *rng, uint32_t purpose);
+void philox_uniform_avx512(float *out, int64_t begin, int64_t end,
+                           const struct philox *rng, uint32_t purpose);
+void philox_normal_avx512(float *out, int64_t begin, int64_t end,
+                          const struct philox *rng, uint32_t purpose);
 
 #endif
