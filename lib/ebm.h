@@ -69,6 +69,8 @@ EBM_API const char *ebm_version(void);
 /* The name of a status: "ok", "argument", "format" ... */
 EBM_API const char *ebm_status_name(int status);
 
+#define EBM_MAX_RANK 6      /* axes of a tensor */
+
 typedef struct ebm_context ebm_context;
 
 enum ebm_log_level { EBM_LOG_DEBUG, EBM_LOG_INFO, EBM_LOG_WARN };
@@ -93,6 +95,9 @@ EBM_API void ebm_context_free(ebm_context *context);
 /* The message of the last failure in this context; "" if there was none.  It
  * belongs to the context and stays until the next failure. */
 EBM_API const char *ebm_message(const ebm_context *context);
+
+/* The device that computes, opened by ebm_backend_open() of section 5. */
+typedef struct ebm_backend ebm_backend;
 
 /* ------------------------------------------------------------------------
  * 2  Data
@@ -242,10 +247,208 @@ EBM_API int ebm_loader_seek(ebm_loader *loader, uint64_t batch);
 EBM_API uint64_t ebm_loader_tell(const ebm_loader *loader);
 
 /* ------------------------------------------------------------------------
- * 5  Backends and stores
+ * 3  Models
  * ------------------------------------------------------------------------ */
 
-typedef struct ebm_backend ebm_backend;
+/* A trained model: one file holds the weights (their moving average, where one
+ * was kept), the settings that rebuild its network and draw from it, and where
+ * it comes from. */
+typedef struct ebm_model ebm_model;
+
+/* Open a model for computing.
+ *
+ * device   outlives the model
+ * path     a safetensors file that training wrote
+ * options  NULL for the defaults
+ * Returns EBM_OK, EBM_ERR_IO, EBM_ERR_FORMAT (no model, or malformed),
+ * EBM_ERR_ARG (a setting), EBM_ERR_NOMEM or EBM_ERR_DEVICE. */
+typedef struct ebm_model_options {
+    const char *const *settings;    /* "sample.noise=0.01": changes to what the */
+    int n_settings;                 /* model says; keys sample.* only */
+    bool raw;                       /* the last weights, not their average */
+    size_t max_memory;              /* bytes it may take; 0: any */
+} ebm_model_options;
+EBM_API int ebm_model_open(ebm_backend *device, const char *path,
+                           const ebm_model_options *options, ebm_model **model);
+EBM_API void ebm_model_free(ebm_model *model);
+
+/* The energies of images [n,h,w,c] with pixels in [0,1], of the model's size:
+ * low for what looks like the data it was trained on.  An energy does not depend
+ * on the other images of the call. */
+EBM_API int ebm_model_energy(ebm_model *model, int64_t n, const float *images,
+                             float *energies);
+
+/* Draw images [n,h,w,c] with pixels in [0,1]: numbers first, first + 1, ... of
+ * the series that belongs to the seed.  An image is the same whatever first and
+ * n are (they are drawn in batches of the model's sample.batch, always whole).
+ *
+ * progress  called now and then with the part that is done, 0 to 1; what is not
+ *           0 stops the call with EBM_ERR_STOPPED.  NULL: none */
+typedef int ebm_progress(void *user, double done);
+EBM_API int ebm_model_sample(ebm_model *model, uint64_t seed, int64_t first, int64_t n,
+                             float *images, ebm_progress *progress, void *user);
+
+/* What a model file says of itself, without its weights being read.  All belongs
+ * to the info; free it with ebm_model_info_free(). */
+typedef struct ebm_model_tensor {
+    const char *name;               /* "energy/conv1.weight" */
+    const char *type;               /* "F32" */
+    int rank;
+    int64_t shape[EBM_MAX_RANK];
+} ebm_model_tensor;
+typedef struct ebm_model_info {
+    const char *method;             /* "cd" */
+    const char *recipe;             /* settings, lines of "key = value" */
+    const char *library;            /* the version that wrote it */
+    const char *data;               /* the source it was trained on */
+    const char *fingerprint;        /* of the data, hexadecimal */
+    const char *digest;             /* SHA-256 of the file */
+    uint64_t seed;
+    int64_t steps;                  /* updates of the weights */
+    int height, width, channels;    /* of its images */
+    enum ebm_fit fit;               /* how pictures of other sizes come to it */
+    int64_t parameters;
+    int n_tensors;
+    const ebm_model_tensor *tensors;
+} ebm_model_info;
+EBM_API int ebm_model_inspect(ebm_context *context, const char *path,
+                              const ebm_model_info **info);
+EBM_API void ebm_model_info_free(ebm_context *context, const ebm_model_info *info);
+/* The same of an open model; it belongs to the model. */
+EBM_API const ebm_model_info *ebm_model_describe(const ebm_model *model);
+/* The value of a setting as it is in force, "sample.steps"; NULL: no such key.
+ * It belongs to the model and stays until the next call. */
+EBM_API const char *ebm_model_setting(ebm_model *model, const char *key);
+
+/* How well scores tell foreign images (out: the positives) from those of the
+ * kind that a model knows (in).  Scores rise with foreignness: energies do.
+ *
+ *   auroc      probability that a foreign image scores higher than a known one,
+ *              ties counted half
+ *   aupr_out   area under precision over recall, foreign ones the positives
+ *   aupr_in    the same with known ones the positives and scores negated
+ *     _ap      as average precision: sum of (R[k] - R[k-1]) P[k] over thresholds
+ *     _trapezoid   by the trapezoid rule, from the point (0, 1)
+ *   fpr95      false positive rate at the first threshold, going down, where 95 %
+ *              of the foreign images are found
+ * EBM_ERR_ARG where a side is empty or a score is not a number. */
+typedef struct ebm_detection {
+    double auroc;
+    double aupr_out_ap, aupr_out_trapezoid;
+    double aupr_in_ap, aupr_in_trapezoid;
+    double fpr95;
+} ebm_detection;
+EBM_API int ebm_detect(ebm_context *context, size_t n_in, const float *in,
+                       size_t n_out, const float *out, ebm_detection *result);
+
+/* ------------------------------------------------------------------------
+ * 4  Training
+ * ------------------------------------------------------------------------ */
+
+/* A run: a recipe at work in a folder.
+ *
+ *   run/recipe                             every setting in force
+ *   run/metrics.jsonl                      a line of JSON per logged step, event
+ *   run/checkpoint-000001000.safetensors   all that resuming needs
+ *   run/model.safetensors                  at the end: ebm_model_open()
+ *
+ * A run that is killed at any instant and resumed ends with the same model and
+ * the same log, byte for byte, as one that was not. */
+typedef struct ebm_train ebm_train;
+
+typedef struct ebm_train_options {
+    const char *recipe;             /* "digits", or a file; resuming: NULL for the run's own */
+    const char *folder;             /* of the run; NULL: nothing is written */
+    const char *const *settings;    /* "langevin.steps=40": go before the recipe's */
+    int n_settings;
+    uint64_t seed;                  /* where neither recipe nor settings say one */
+    bool resume;                    /* go on from the newest good checkpoint, or
+                                     * from the start where there is none yet */
+    bool dry;                       /* only for ebm_train_describe(): nothing is
+                                     * written, a step is refused */
+    size_t max_memory;              /* bytes it may take; 0: any */
+} ebm_train_options;
+
+/* Read the recipe, open the data, build the method, make or resume the run.
+ * A folder that holds a run is refused unless resuming.  When resuming, recipe
+ * and settings may only change steps, save.*, log.*, grid.* and data.source.
+ * Returns EBM_OK, EBM_ERR_ARG (recipe, settings, folder), EBM_ERR_FORMAT (data,
+ * checkpoint), EBM_ERR_IO, EBM_ERR_NOMEM or EBM_ERR_DEVICE. */
+EBM_API int ebm_train_open(ebm_backend *device, const ebm_train_options *options,
+                           ebm_train **train);
+EBM_API void ebm_train_free(ebm_train *train);
+
+/* What a run is.  Strings belong to the run. */
+typedef struct ebm_train_info {
+    const char *recipe;             /* every setting, with its meaning as comment */
+    const char *method;             /* "cd" */
+    const char *source;             /* of the data */
+    size_t images;                  /* in the data */
+    int height, width, channels;
+    uint64_t seed;
+    int64_t steps;                  /* of the whole run */
+    int64_t step;                   /* done so far */
+    int64_t parameters;
+    double work;                    /* multiply-adds of one step, contractions only */
+    size_t weight_bytes;            /* parameters, moments, averages */
+    size_t state_bytes;             /* replay buffer, chains, counters */
+    size_t program_bytes;           /* intermediates of the programs */
+    int64_t grid_every;             /* show samples every so many steps; 0: never */
+    int grid_images;                /* and so many */
+} ebm_train_info;
+EBM_API const ebm_train_info *ebm_train_describe(ebm_train *train);
+
+/* What a step showed: numbers by name, the same names at every step.
+ *   loss               what was minimised
+ *   energy.data        mean energy of the batch
+ *   energy.samples     and of the chains' ends
+ *   energy.noise       and of uniform noise; NaN where a step is not logged
+ *   gradient           norm of the gradient, before clipping
+ *   rate               learning rate
+ * and more that a method may add.  Names and values belong to the run and stay
+ * until its next call. */
+enum ebm_train_event {
+    EBM_EVENT_NONE,
+    EBM_EVENT_SKIPPED,              /* the guard refused the update */
+    EBM_EVENT_ROLLED_BACK           /* the run went back to a checkpoint */
+};
+typedef struct ebm_train_metrics {
+    int64_t step;                   /* steps done; less than before after a roll-back */
+    int n;
+    const char *const *names;
+    const double *values;
+    enum ebm_train_event event;
+    const char *reason;             /* of the event; "" without one */
+    bool logged;                    /* it went to metrics.jsonl */
+    bool saved;                     /* a checkpoint was written */
+} ebm_train_metrics;
+/* The value of a name; NaN where there is none. */
+EBM_API double ebm_train_metric(const ebm_train_metrics *metrics, const char *name);
+
+/* One update; metrics may be NULL.  Checkpoints are written as the recipe says.
+ * After the last step it does nothing.
+ * EBM_ERR_DIVERGED: rolled back guard.rollbacks times in vain; EBM_ERR_IO, with
+ * the last good checkpoint intact. */
+EBM_API int ebm_train_step(ebm_train *train, ebm_train_metrics *metrics);
+
+/* Write a checkpoint now, as when a signal asks to stop. */
+EBM_API int ebm_train_save(ebm_train *train);
+
+/* Images for the eye, [n,h,w,c] with pixels in [0,1]; training is not touched.
+ * chains: ends of the last update's chains (n is at most the batch).
+ * samples: drawn anew, as the finished model would draw them. */
+EBM_API int ebm_train_chains(ebm_train *train, int64_t n, float *images);
+EBM_API int ebm_train_samples(ebm_train *train, uint64_t seed, int64_t n, float *images,
+                              ebm_progress *progress, void *user);
+
+/* The end: the last checkpoint and run/model.safetensors are written. */
+EBM_API int ebm_train_finish(ebm_train *train);
+/* The model as it is now, to any path. */
+EBM_API int ebm_train_export(ebm_train *train, const char *path);
+
+/* ------------------------------------------------------------------------
+ * 5  Backends and stores
+ * ------------------------------------------------------------------------ */
 
 /* Open the device that will compute.
  *
@@ -261,7 +464,6 @@ EBM_API void ebm_backend_free(ebm_backend *backend);
 EBM_API const char *ebm_backend_describe(const ebm_backend *backend);
 
 enum ebm_type { EBM_F32, EBM_I32, EBM_U8 };   /* element types */
-#define EBM_MAX_RANK 6
 
 /* A store: every tensor that outlives a run - parameters, moments, averages,
  * replay buffers, counters - under its name, on the backend's device.
@@ -729,6 +931,38 @@ EBM_API ebm_val ebm_optimise(ebm_graph *g, const char *region, ebm_val grad,
 /* The count of steps taken and the average of a region, as states. */
 EBM_API ebm_val ebm_steps(ebm_graph *g, const char *region);
 EBM_API ebm_val ebm_average(ebm_graph *g, const char *region);
+
+/* An energy as a sampler sees it: x [n,...] to energies [n]. */
+typedef ebm_val ebm_energy_fn(ebm_graph *g, ebm_val x, void *user);
+
+/* One step of Langevin dynamics:  x' = x - step clip(dE/dx) + noise N(0,1).
+ *
+ * x            [n,...]; the result has its shape
+ * step, noise  scalars, or of a shape that broadcasts to x: feeds, states or
+ *              constants, so that a run may change them.  Proper dynamics at
+ *              temperature T have noise^2 = 2 T step; models of images are
+ *              trained with far less (Nijkamp et al. 2019)
+ * counter      random counter; tick it after each step
+ * Source: Welling and Teh 2011, with step and noise uncoupled. */
+typedef struct ebm_langevin_options {
+    enum {
+        EBM_NOISE_FIRST,    /* x + noise, clamped; then down the gradient there,
+                             * so that the result is free of fresh noise */
+        EBM_NOISE_LAST      /* gradient and noise at once */
+    } order;
+    enum {
+        EBM_CLIP_NONE,
+        EBM_CLIP_ELEMENT,   /* each element of dE/dx to [-limit, limit] */
+        EBM_CLIP_NORM       /* each image's dE/dx to a norm of at most limit */
+    } clip;
+    double limit;
+    bool clamp;             /* x stays within [low, high] */
+    double low, high;
+    uint32_t purpose;       /* tells its draws from others of the program */
+} ebm_langevin_options;
+EBM_API ebm_val ebm_langevin(ebm_graph *g, ebm_energy_fn *energy, void *user,
+                             ebm_val x, ebm_val step, ebm_val noise, ebm_val counter,
+                             const ebm_langevin_options *options);
 
 #ifdef __cplusplus
 }
