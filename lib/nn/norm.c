@@ -1,0 +1,128 @@
+/* norm.c - group, instance, layer and batch normalisation.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   y = (x - mean) / sqrt(variance + epsilon) * weight + bias
+ *
+ *             mean and variance over           weight and bias
+ *   group     space and a group's channels     [c]
+ *   layer     the axes of a mask               these axes
+ *   batch     all axes but channels            [c]
+ *
+ * Ioffe and Szegedy 2015; Ba, Kiros and Hinton 2016; Ulyanov, Vedaldi and
+ * Lempitsky 2016; Wu and He 2018. */
+#include "net.h"
+
+/* (x - mean) / sqrt(variance + epsilon) */
+static ebm_val whiten(ebm_graph *g, ebm_val centred, ebm_val variance, double epsilon)
+{
+    return ebm_div(g, centred, ebm_sqrt(g, ebm_offset(g, variance, epsilon)));
+}
+
+static ebm_val normalise(ebm_graph *g, ebm_val x, unsigned axes, double epsilon)
+{
+    ebm_val centred = ebm_sub(g, x, ebm_mean(g, x, axes));
+
+    return whiten(g, centred, ebm_mean(g, ebm_square(g, centred), axes), epsilon);
+}
+
+static ebm_val affine(ebm_net *net, const char *name, ebm_val x, int rank, const int64_t *shape)
+{
+    const ebm_init one = { EBM_INIT_CONST, 1, 0 }, zero = { EBM_INIT_CONST, 0, 0 };
+    ebm_graph *g = net->graph;
+
+    if (!name)
+        return x;
+    x = ebm_mul(g, x, net_param(net, name, "weight", rank, shape, one));
+    return ebm_add(g, x, net_param(net, name, "bias", rank, shape, zero));
+}
+
+ebm_val ebm_group_norm(ebm_net *net, const char *name, ebm_val x, int64_t groups, double epsilon)
+{
+    ebm_graph *g = net->graph;
+    int64_t n[EBM_MAX_RANK], split[EBM_MAX_RANK];
+    int rank = net_shape(net, name ? name : "group norm", x, 2, EBM_MAX_RANK - 1, n);
+
+    if (!rank)
+        return 0;
+    int64_t c = n[rank - 1];
+    if (groups < 1 || c % groups)
+        return graph_fail(g, EBM_ERR_ARG, "%s%s: %lld groups do not divide %lld channels",
+                          net->scope, name ? name : "group norm", (long long)groups, (long long)c);
+    for (int i = 0; i < rank - 1; i++)
+        split[i] = n[i];
+    split[rank - 1] = groups;
+    split[rank] = c / groups;
+
+    /* all axes but the batch and the groups */
+    unsigned axes = ((1u << (rank + 1)) - 1) & ~1u & ~(1u << (rank - 1));
+    ebm_val y = normalise(g, ebm_reshape(g, x, rank + 1, split), axes, epsilon);
+    return affine(net, name, ebm_reshape(g, y, rank, n), 1, &c);
+}
+
+ebm_val ebm_instance_norm(ebm_net *net, const char *name, ebm_val x, double epsilon)
+{
+    ebm_graph *g = net->graph;
+    int64_t n[EBM_MAX_RANK];
+    int rank = net_shape(net, name ? name : "instance norm", x, 3, EBM_MAX_RANK, n);
+
+    if (!rank)
+        return 0;
+    unsigned space = ((1u << (rank - 1)) - 1) & ~1u;
+    return affine(net, name, normalise(g, x, space, epsilon), 1, &n[rank - 1]);
+}
+
+ebm_val ebm_layer_norm(ebm_net *net, const char *name, ebm_val x, unsigned axes, double epsilon)
+{
+    ebm_graph *g = net->graph;
+    int64_t n[EBM_MAX_RANK], shape[EBM_MAX_RANK];
+    int rank = net_shape(net, name ? name : "layer norm", x, 1, EBM_MAX_RANK, n), used = 0;
+
+    if (!rank)
+        return 0;
+    for (int i = 0; i < rank; i++)       /* from the first axis of the mask on */
+        if (used || axes & 1u << i)
+            shape[used++] = axes & 1u << i ? n[i] : 1;
+    return affine(net, name, normalise(g, x, axes, epsilon), used, shape);
+}
+
+ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x, bool frozen,
+                       double momentum, double epsilon)
+{
+    const ebm_init one = { EBM_INIT_CONST, 1, 0 }, zero = { EBM_INIT_CONST, 0, 0 };
+    ebm_graph *g = net->graph;
+    int64_t n[EBM_MAX_RANK], count = 1;
+    const char *title = name ? name : "batchnorm";
+    int rank = net_shape(net, title, x, 2, EBM_MAX_RANK, n);
+
+    if (!rank)
+        return 0;
+    for (int i = 0; i < rank - 1; i++)
+        count *= n[i];
+    int64_t c = n[rank - 1];
+    ebm_val running_mean = net_state(net, title, "running_mean", 1, &c, zero);
+    ebm_val running_var = net_state(net, title, "running_var", 1, &c, one);
+    ebm_val y;
+
+    if (frozen || !net->training) {
+        y = whiten(g, ebm_sub(g, x, running_mean), running_var, epsilon);
+    } else {
+        unsigned axes = (1u << (rank - 1)) - 1;
+        ebm_val mean = ebm_mean(g, x, axes);
+        ebm_val centred = ebm_sub(g, x, mean);
+        ebm_val variance = ebm_mean(g, ebm_square(g, centred), axes);
+
+        y = whiten(g, centred, variance, epsilon);
+        if (net_learns(net)) {
+            /* the running variance is the unbiased one, as in PyTorch */
+            double unbias = count > 1 ? (double)count / (double)(count - 1) : 1;
+            ebm_val m = ebm_reshape(g, mean, 1, &c);
+            ebm_val v = ebm_scale(g, ebm_reshape(g, variance, 1, &c), unbias);
+            net_assign(net, running_mean,
+                       ebm_add(g, ebm_scale(g, running_mean, 1 - momentum), ebm_scale(g, m, momentum)));
+            net_assign(net, running_var,
+                       ebm_add(g, ebm_scale(g, running_var, 1 - momentum), ebm_scale(g, v, momentum)));
+        }
+    }
+    return affine(net, name, y, 1, &c);
+}
