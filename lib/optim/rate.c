@@ -1,4 +1,4 @@
-/* schedule.c - learning rates as values of the graph.
+/* rate.c - learning rates as values of the graph.
  *
  * SPDX-License-Identifier: ISC
  *
