@@ -8,6 +8,11 @@
  * then the epilogue of a CONV, CONV_DATA or MATMUL and takes its result, tile
  * by tile, from the register RAW, without it being stored.
  *
+ * In place: an output of a group may lie where one of its linear inputs of the
+ * same type lies, if the instruction that makes it is not before the last one
+ * that reads the input; UPDATE may lie on its table; so a state is often
+ * computed where it is kept.
+ *
  * A group is a straight-line program over registers of float32 lanes.  Loads
  * convert int32 and bytes to float, stores convert back (truncated; bytes
  * clamped to 0..255), so integers are exact up to 2^24. */
@@ -59,7 +64,7 @@ struct ew_instr {
     float imm;
 };
 
-enum { EW_MAX_REGS = 32, EW_MAX_INPUTS = 24, EW_MAX_OUTPUTS = 12, EW_MAX_INSTRS = 160 };
+enum { EW_MAX_REGS = 64, EW_MAX_INPUTS = 24, EW_MAX_OUTPUTS = 12, EW_MAX_INSTRS = 160 };
 
 struct ew_group {
     struct shape shape;      /* the iteration space, not collapsed */
@@ -78,7 +83,6 @@ struct step {
                               * it: scratch of its size - an output of the
                               * group of the same size and type, or arena) */
     struct ew_group *group;  /* NULL: none */
-    int32_t *level;          /* unused by the CPU */
 };
 
 struct plan {

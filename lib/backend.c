@@ -1,0 +1,40 @@
+/* backend.c - the choice of a device.
+ *
+ * SPDX-License-Identifier: ISC */
+#include <string.h>
+#include "backend.h"
+
+static const struct {
+    const char *name;
+    int (*open)(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
+} table[] = {                /* "auto" takes the first that opens */
+    { "cpu", cpu_open },
+};
+
+int ebm_backend_open(ebm_context *ctx, const char *name, int threads, ebm_backend **backend)
+{
+    bool any = !name || strcmp(name, "auto") == 0;
+
+    *backend = NULL;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        size_t n = strlen(table[i].name);
+        if (any)
+            return table[i].open(ctx, NULL, threads, backend);
+        if (strcmp(name, table[i].name) == 0)
+            return table[i].open(ctx, NULL, threads, backend);
+        if (strncmp(name, table[i].name, n) == 0 && name[n] == ':')
+            return table[i].open(ctx, name + n + 1, threads, backend);
+    }
+    return ebm_fail(ctx, EBM_ERR_ARG, "there is no backend '%s': use auto or cpu", name);
+}
+
+void ebm_backend_free(ebm_backend *backend)
+{
+    if (backend)
+        backend->v->close(backend);
+}
+
+const char *ebm_backend_describe(const ebm_backend *backend)
+{
+    return backend->description;
+}

@@ -1,0 +1,515 @@
+/* place.c - where every value lies: one arena, states written where they are
+ * kept, joined values made side by side.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   bytes ^  [--b--] [--c--]       a block lives from the step that first writes
+ *         |  [------a------]       it to the last that reads it; c takes over
+ *         +------------------step  the bytes of b
+ *
+ * Largest first, at the lowest offset free for its whole life (greedy by size,
+ * Pisarchyk and Lee 2020).  Before that, blocks become fewer:
+ *   a value assigned to a state is made in the state, if nobody still reads it;
+ *   parts of a CONCAT are made inside it;
+ *   an elementwise result takes the place of an operand that ends there.
+ * Invariant: two values alive at one step share no byte, but in the third case. */
+#include <stdlib.h>
+#include <string.h>
+#include "schedule.h"
+#include "store.h"
+
+enum { ALIGN = 64 };
+
+/* What is known of a stored value. */
+struct life {
+    int32_t first, last;     /* steps; last = n_steps: to the end. first < 0: not made here */
+    ebm_val inside;          /* lies in this value's memory, at offset; 0: on its own */
+    int64_t offset;
+    bool pinned;             /* others lie in it, or it is read after the end */
+    struct place place;      /* space NONE until known */
+};
+
+struct placing {
+    struct schedule *s;
+    struct plan *plan;
+    const ebm_graph *g;
+    struct life *life;       /* by value */
+    struct life *scratch;    /* by step: raw results that are not stored */
+};
+
+static size_t value_bytes(const ebm_graph *g, ebm_val v)
+{
+    const struct node *n = node_of(g, v);
+
+    return (size_t)shape_count(&n->shape) * type_size(n->type);
+}
+
+/* The value whose memory the i-th operand of the heavy operation reads. */
+static ebm_val heavy_operand(const struct placing *p, const struct step *t, int i)
+{
+    return memory_root(p->g, operand(node_of(p->g, t->val), i));
+}
+
+static void read_at(struct placing *p, ebm_val v, int32_t step)
+{
+    if (p->life[v].last < step)
+        p->life[v].last = step;
+}
+
+static void made_at(struct placing *p, ebm_val v, int32_t step)
+{
+    p->life[v].first = p->life[v].last = step;
+}
+
+static bool keeps_raw(const struct placing *p, const struct step *t)
+{
+    return t->op != OP_NONE && p->s->drafts[p->s->maker[t->val]].keep_raw;
+}
+
+static void find_lives(struct placing *p)
+{
+    const struct plan *plan = p->plan;
+
+    for (ebm_val v = 0; v < p->s->count; v++)
+        p->life[v] = (struct life){ .first = -1, .last = -1 };
+    for (int32_t i = 0; i < plan->n_steps; i++) {
+        const struct step *t = &plan->steps[i];
+        if (keeps_raw(p, t))
+            made_at(p, t->val, i);
+        for (int k = 0; t->group && k < t->group->n_out; k++)
+            made_at(p, t->group->out[k].val, i);
+    }
+    for (int32_t i = 0; i < plan->n_steps; i++) {
+        const struct step *t = &plan->steps[i];
+        for (int k = 0; k < t->n_in; k++)
+            read_at(p, heavy_operand(p, t, k), i);
+        for (int k = 0; t->group && k < t->group->n_in; k++)
+            read_at(p, t->group->in[k].val, i);
+    }
+    for (int i = 0; i < p->s->n_outputs; i++) {
+        const struct node *n = node_of(p->g, p->s->outputs[i]);
+        ebm_val root = memory_root(p->g, n->op == OP_ASSIGN ? n->in[0] : p->s->outputs[i]);
+        read_at(p, root, plan->n_steps);
+        p->life[root].pinned = true;
+    }
+}
+
+/* ---- the order of reading and writing within a group ---- */
+
+static int operands_of(const struct ew_instr *t)
+{
+    return t->op <= EW_IOTA ? 0 : t->op < EW_ADD ? 1 : t->op < EW_SELECT ? 2 : 3;
+}
+
+/* The last instruction that reads what instruction `from` made. */
+static int last_use(const struct ew_group *group, int from)
+{
+    const struct ew_instr *t = group->instr;
+    int last = from;
+
+    for (int i = from + 1; i < group->n_instr; i++) {
+        const uint8_t *arg = &t[i].a;
+        for (int k = 0; k < operands_of(&t[i]); k++)
+            if (arg[k] == t[from].dst)
+                last = i;
+        if (t[i].dst == t[from].dst)
+            break;
+    }
+    return last;
+}
+
+/* Is output `out` made only after the leaf (LOAD of input, or RAW) was last read? */
+static bool made_after(const struct ew_group *group, int out, enum ew_op leaf, int input)
+{
+    int made = -1, read = -1;
+
+    for (int i = 0; i < group->n_instr; i++) {
+        const struct ew_instr *t = &group->instr[i];
+        if (t->dst == group->out[out].reg)
+            made = i;
+        if (t->op == leaf && (leaf == EW_RAW || t->a == input)) {
+            int last = last_use(group, i);
+            read = last > read ? last : read;
+        }
+    }
+    /* an output that is the leaf itself is stored after all instructions */
+    if (made >= 0 && group->instr[made].op == leaf)
+        return read <= made;
+    return made >= read;
+}
+
+/* May output `out` lie on input `input`? Both whole, alike, and read once. */
+static bool overlays(const struct ew_group *group, int out, int input)
+{
+    const struct ew_input *in = &group->in[input];
+
+    if (!in->linear || in->type != group->out[out].type)
+        return false;
+    for (int i = 0; i < group->n_in; i++)
+        if (i != input && group->in[i].val == in->val)
+            return false;
+    return made_after(group, out, EW_LOAD, input);
+}
+
+/* ---- states made in place ---- */
+
+static bool reads_slot(const struct placing *p, ebm_val v, int slot)
+{
+    const struct node *n = node_of(p->g, v);
+
+    return n->op == OP_STATE && n->attr.state.slot == slot;
+}
+
+static bool step_reads_slot(const struct placing *p, const struct step *t, int slot)
+{
+    for (int k = 0; k < t->n_in; k++)
+        if (reads_slot(p, heavy_operand(p, t, k), slot))
+            return true;
+    for (int k = 0; t->group && k < t->group->n_in; k++)
+        if (reads_slot(p, t->group->in[k].val, slot))
+            return true;
+    return false;
+}
+
+/* Group `t` reads the slot as it writes it: element by element. */
+static bool group_updates(const struct placing *p, const struct step *t, ebm_val v, int slot)
+{
+    const struct ew_group *group = t->group;
+    int out = 0, input = -1;
+
+    if (t->op != OP_NONE)
+        return false;
+    while (group->out[out].val != v)
+        out++;
+    for (int i = 0; i < group->n_in; i++)
+        if (reads_slot(p, group->in[i].val, slot)) {
+            if (input >= 0)
+                return false;
+            input = i;
+        }
+    return value_bytes(p->g, group->in[input].val) == value_bytes(p->g, v)
+        && overlays(group, out, input);
+}
+
+/* UPDATE of a table writes only its rows. */
+static bool update_in_place(const struct placing *p, const struct step *t, int slot)
+{
+    return t->op == OP_UPDATE && !t->group && reads_slot(p, heavy_operand(p, t, 0), slot)
+        && !reads_slot(p, heavy_operand(p, t, 1), slot) && !reads_slot(p, heavy_operand(p, t, 2), slot);
+}
+
+static bool can_live_in_slot(const struct placing *p, ebm_val v, int slot)
+{
+    const struct life *l = &p->life[v];
+    const struct step *t;
+
+    if (l->first < 0 || l->place.space != SPACE_NONE || l->inside)
+        return false;
+    for (int i = 0; i < p->s->n_outputs; i++)        /* fetched as it was before? */
+        if (reads_slot(p, memory_root(p->g, p->s->outputs[i]), slot))
+            return false;
+    for (int32_t i = l->first + 1; i < p->plan->n_steps; i++)
+        if (step_reads_slot(p, &p->plan->steps[i], slot))
+            return false;
+    t = &p->plan->steps[l->first];
+    return !step_reads_slot(p, t, slot)
+        || (t->val != v && group_updates(p, t, v, slot))
+        || (t->val == v && update_in_place(p, t, slot));
+}
+
+static int slot_of_assign(const ebm_graph *g, ebm_val assign)
+{
+    return node_of(g, assign)->attr.state.slot;
+}
+
+static int place_assigns(struct placing *p)
+{
+    ebm_context *ctx = p->g->ctx;
+    struct plan *plan = p->plan;
+
+    plan->copies = mem_new(ctx, (size_t)p->s->n_outputs, sizeof *plan->copies);
+    if (!plan->copies)
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < p->s->n_outputs; i++) {
+        const struct node *n = node_of(p->g, p->s->outputs[i]);
+        if (n->op != OP_ASSIGN)
+            continue;
+        int slot = n->attr.state.slot;
+        ebm_val v = memory_root(p->g, n->in[0]);
+        for (int k = 0; k < p->s->n_outputs; k++) {
+            ebm_val other = p->s->outputs[k];
+            if (node_of(p->g, other)->op != OP_ASSIGN) {
+                if (reads_slot(p, memory_root(p->g, other), slot))
+                    return ebm_fail(ctx, EBM_ERR_ARG, "'%s' is fetched and assigned in one program: "
+                                    "read it with ebm_store_read()", p->g->store->tensors[slot].name);
+                continue;
+            }
+            if (k != i && slot_of_assign(p->g, other) == slot)
+                return ebm_fail(ctx, EBM_ERR_ARG, "'%s' is assigned twice in one program",
+                                p->g->store->tensors[slot].name);
+            if (k != i && reads_slot(p, v, slot_of_assign(p->g, other)))
+                return ebm_fail(ctx, EBM_ERR_ARG, "'%s' is assigned from a state that changes too",
+                                p->g->store->tensors[slot].name);
+        }
+        if (reads_slot(p, v, slot) && node_of(p->g, v)->attr.state.offset == 0)
+            continue;                                /* itself: nothing to do */
+        struct place place = { SPACE_STATE, slot, 0 };
+        if (can_live_in_slot(p, v, slot))
+            p->life[v].place = place;
+        else
+            plan->copies[plan->n_copies++] = (struct copy){
+                { SPACE_NONE, v, 0 }, place, value_bytes(p->g, v) };   /* from: below */
+    }
+    return EBM_OK;
+}
+
+/* ---- parts of a CONCAT ---- */
+
+/* Parts lie one after the other if all axes before the joined one have size 1. */
+static bool is_contiguous_concat(const struct node *n)
+{
+    for (int i = 0; i < n->attr.axis; i++)
+        if (n->shape.n[i] != 1)
+            return false;
+    return true;
+}
+
+static void place_concats(struct placing *p)
+{
+    for (int32_t i = p->plan->n_steps - 1; i >= 0; i--) {
+        const struct step *t = &p->plan->steps[i];
+        if (t->op != OP_CONCAT || p->life[t->val].place.space != SPACE_NONE
+            || !is_contiguous_concat(node_of(p->g, t->val)))
+            continue;
+        int64_t offset = 0;
+        struct life *whole = &p->life[t->val];
+        for (int k = 0; k < t->n_in; k++) {
+            ebm_val part = heavy_operand(p, t, k);
+            struct life *l = &p->life[part];
+            if (l->first >= 0 && l->place.space == SPACE_NONE && !l->inside && part != t->val) {
+                l->inside = t->val;
+                l->offset = offset;
+                whole->pinned = true;
+            }
+            offset += (int64_t)value_bytes(p->g, part);
+        }
+    }
+}
+
+/* ---- results on top of operands that end ---- */
+
+static ebm_val outermost(const struct placing *p, ebm_val v, int64_t *offset)
+{
+    for (; p->life[v].inside; v = p->life[v].inside)
+        *offset += p->life[v].offset;
+    return v;
+}
+
+static void place_on_operands(struct placing *p)
+{
+    for (int32_t i = 0; i < p->plan->n_steps; i++) {
+        const struct step *t = &p->plan->steps[i];
+        if (t->op != OP_NONE)
+            continue;
+        for (int out = 0; out < t->group->n_out; out++) {
+            struct life *o = &p->life[t->group->out[out].val];
+            if (o->place.space != SPACE_NONE || o->inside || o->pinned)
+                continue;
+            for (int in = 0; in < t->group->n_in && !o->inside; in++) {
+                ebm_val v = t->group->in[in].val;
+                struct life *l = &p->life[v];
+                bool free_after = l->first >= 0 && l->first < i && l->last == i && !l->pinned
+                               && l->place.space == SPACE_NONE
+                               && (!l->inside || !p->life[outermost(p, v, &(int64_t){ 0 })].pinned);
+                if (free_after && value_bytes(p->g, v) == value_bytes(p->g, t->group->out[out].val)
+                    && overlays(t->group, out, in)) {
+                    o->inside = v;
+                    l->pinned = true;                /* one result only */
+                }
+            }
+        }
+    }
+}
+
+/* ---- the arena ---- */
+
+struct block { int32_t first, last; int64_t bytes, offset; struct life *owner; };
+
+static int by_size(const void *a, const void *b)
+{
+    const struct block *x = a, *y = b;
+
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    if (x->first != y->first)
+        return x->first < y->first ? -1 : 1;
+    return (x->owner > y->owner) - (x->owner < y->owner);
+}
+
+/* The lowest offset at which b meets no placed block alive with it.  `near`
+ * holds the placed ones in order of offset. */
+static int64_t lowest_offset(const struct block *b, struct block *const *near, int n)
+{
+    int64_t at = 0;
+
+    for (int i = 0; i < n; i++) {
+        const struct block *o = near[i];
+        if (o->last < b->first || b->last < o->first || o->offset + o->bytes <= at)
+            continue;
+        if (o->offset >= at + b->bytes)
+            break;
+        at = o->offset + o->bytes;
+    }
+    return at;
+}
+
+static void insert_by_offset(struct block **near, int n, struct block *b)
+{
+    while (n > 0 && near[n - 1]->offset > b->offset) {
+        near[n] = near[n - 1];
+        n--;
+    }
+    near[n] = b;
+}
+
+static void add_block(struct block *blocks, int *n, struct life *l, size_t bytes)
+{
+    int64_t size = ((int64_t)bytes + ALIGN - 1) / ALIGN * ALIGN;
+
+    blocks[(*n)++] = (struct block){ l->first, l->last, size, 0, l };
+}
+
+static void extend_owners(struct placing *p)
+{
+    for (ebm_val v = 1; v < p->s->count; v++) {
+        if (p->life[v].first < 0 || !p->life[v].inside)
+            continue;
+        struct life *top = &p->life[outermost(p, v, &(int64_t){ 0 })];
+        top->first = p->life[v].first < top->first ? p->life[v].first : top->first;
+        top->last = p->life[v].last > top->last ? p->life[v].last : top->last;
+    }
+}
+
+static int place_arena(struct placing *p)
+{
+    ebm_context *ctx = p->g->ctx;
+    size_t most = (size_t)p->s->count + (size_t)p->plan->n_steps;
+    struct block *blocks = mem_new(ctx, most, sizeof *blocks);
+    struct block **near = mem_new(ctx, most, sizeof *near);
+    int n = 0;
+
+    if (!blocks || !near) {
+        mem_free(ctx, blocks);
+        mem_free(ctx, near);
+        return EBM_ERR_NOMEM;
+    }
+    extend_owners(p);
+    for (ebm_val v = 1; v < p->s->count; v++) {
+        struct life *l = &p->life[v];
+        if (l->first >= 0 && !l->inside && l->place.space == SPACE_NONE)
+            add_block(blocks, &n, l, value_bytes(p->g, v));
+    }
+    for (int32_t i = 0; i < p->plan->n_steps; i++)
+        if (p->scratch[i].first >= 0)
+            add_block(blocks, &n, &p->scratch[i], value_bytes(p->g, p->plan->steps[i].val));
+    qsort(blocks, (size_t)n, sizeof *blocks, by_size);
+    for (int i = 0; i < n; i++) {
+        blocks[i].offset = lowest_offset(&blocks[i], near, i);
+        insert_by_offset(near, i, &blocks[i]);
+        blocks[i].owner->place = (struct place){ SPACE_ARENA, 0, blocks[i].offset };
+        if (p->plan->arena < blocks[i].offset + blocks[i].bytes)
+            p->plan->arena = blocks[i].offset + blocks[i].bytes;
+    }
+    mem_free(ctx, near);
+    mem_free(ctx, blocks);
+    return EBM_OK;
+}
+
+/* ---- writing the places into the steps ---- */
+
+static struct place place_of(const struct placing *p, ebm_val v)
+{
+    const struct node *n = node_of(p->g, v);
+    int64_t offset = 0;
+
+    if (n->op == OP_FEED)
+        return (struct place){ SPACE_FEED, n->attr.feed.name, 0 };
+    if (n->op == OP_STATE)
+        return (struct place){ SPACE_STATE, n->attr.state.slot,
+                               n->attr.state.offset * (int64_t)type_size(n->type) };
+    struct place place = p->life[outermost(p, v, &offset)].place;
+    place.offset += offset;
+    return place;
+}
+
+/* A raw result that is not stored is made where an output will lie, if that is
+ * float, as large, and made after the last reading of it. */
+static void find_raw(struct placing *p)
+{
+    for (int32_t i = 0; i < p->plan->n_steps; i++) {
+        struct step *t = &p->plan->steps[i];
+        p->scratch[i].first = -1;
+        if (t->op == OP_NONE || keeps_raw(p, t))
+            continue;
+        t->out.index = -1;
+        for (int k = 0; k < t->group->n_out && t->out.index < 0; k++)
+            if (t->group->out[k].type == EBM_F32 && made_after(t->group, k, EW_RAW, 0))
+                t->out.index = k;
+        if (t->out.index < 0)
+            p->scratch[i] = (struct life){ .first = i, .last = i };
+    }
+}
+
+static int write_places(struct placing *p)
+{
+    struct plan *plan = p->plan;
+
+    for (int32_t i = 0; i < plan->n_steps; i++) {
+        struct step *t = &plan->steps[i];
+        for (int k = 0; k < t->n_in; k++)
+            t->in[k] = place_of(p, heavy_operand(p, t, k));
+        for (int k = 0; t->group && k < t->group->n_in; k++)
+            t->group->in[k].place = place_of(p, t->group->in[k].val);
+        for (int k = 0; t->group && k < t->group->n_out; k++)
+            t->group->out[k].place = place_of(p, t->group->out[k].val);
+        if (keeps_raw(p, t))
+            t->out = place_of(p, t->val);
+        else if (t->op != OP_NONE)
+            t->out = p->scratch[i].first >= 0 ? p->scratch[i].place
+                   : t->group->out[t->out.index].place;
+    }
+    for (int i = 0; i < plan->n_copies; i++)
+        plan->copies[i].from = place_of(p, plan->copies[i].from.index);
+    plan->fetches = mem_new(p->g->ctx, (size_t)p->s->n_outputs, sizeof *plan->fetches);
+    if (!plan->fetches)
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < p->s->n_outputs; i++) {
+        ebm_val v = p->s->outputs[i];
+        if (node_of(p->g, v)->op != OP_ASSIGN)
+            plan->fetches[plan->n_fetches++] = (struct fetch){ v, place_of(p, memory_root(p->g, v)) };
+    }
+    return EBM_OK;
+}
+
+int place_steps(struct schedule *s, struct plan *plan)
+{
+    ebm_context *ctx = s->g->ctx;
+    struct placing p = { s, plan, s->g, NULL, NULL };
+    int status = EBM_ERR_NOMEM;
+
+    p.life = mem_new(ctx, (size_t)s->count, sizeof *p.life);
+    p.scratch = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p.scratch);
+    if (p.life && p.scratch) {
+        find_lives(&p);
+        if ((status = place_assigns(&p)) >= 0) {
+            place_concats(&p);
+            place_on_operands(&p);
+            find_raw(&p);
+            if ((status = place_arena(&p)) >= 0)
+                status = write_places(&p);
+        }
+    }
+    mem_free(ctx, p.scratch);
+    mem_free(ctx, p.life);
+    return status;
+}

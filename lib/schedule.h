@@ -1,0 +1,69 @@
+/* schedule.h - between graph and plan: which values are stored, and the steps
+ * that make them, in order.
+ *
+ * SPDX-License-Identifier: ISC */
+#ifndef EBM_SCHEDULE_H
+#define EBM_SCHEDULE_H
+
+#include "plan.h"
+
+/* A step in the making: a heavy operation with stored elementwise values as its
+ * epilogue, or such values alone. */
+struct draft {
+    ebm_val heavy;           /* 0: none */
+    bool keep_raw;           /* is the heavy result itself stored? */
+    int n_sinks;
+    ebm_val sinks[EW_MAX_OUTPUTS];   /* elementwise values made here, all of one shape */
+    bool dropped[EW_MAX_OUTPUTS];    /* read by no other step: never stored */
+    uint64_t *ancestors;     /* bit set of drafts that must run before */
+    bool merged;             /* into another draft: gone */
+};
+
+struct schedule {
+    const ebm_graph *g;
+    int n_outputs;
+    const ebm_val *outputs;
+    int32_t count;           /* values when scheduling began */
+    unsigned char *mark;     /* by value: MARK_ bits */
+    int32_t *maker;          /* by value: its draft, or -1 */
+    int32_t *stamp, epoch;   /* by value: visited marks of walks */
+    int32_t n_drafts;
+    struct draft *drafts;
+    int32_t n_order;
+    int32_t *order;          /* drafts in the order of running */
+};
+
+enum {
+    MARK_LIVE   = 1,         /* some step computes or reads it */
+    MARK_STORED = 2          /* elementwise, and has memory of its own */
+};
+
+int schedule_new(const ebm_graph *g, int n, const ebm_val *outputs, struct schedule **s);
+void schedule_free(struct schedule *s);
+
+/* The value whose memory v reads: RESHAPE and STOP stripped. */
+ebm_val memory_root(const ebm_graph *g, ebm_val v);
+/* v with STOP stripped: the same shape and content. */
+ebm_val content(const ebm_graph *g, ebm_val v);
+/* Is v computed by an instruction of a group (and not a leaf of it)? */
+bool is_elementwise(const ebm_graph *g, ebm_val v);
+/* Heavy operations that take an epilogue. */
+bool takes_epilogue(enum op op);
+
+/* Walk the leaves of sink v: what its group reads from memory.  leaf: the
+ * operand as the formula has it (maybe a BROADCAST or RESHAPE); root: what it
+ * reads.  Stops at values stored, other than v. */
+typedef bool leaf_fn(void *user, ebm_val leaf, ebm_val root);
+bool walk_leaves(struct schedule *s, ebm_val v, leaf_fn *fn, void *user);
+
+/* emit.c: the steps of the schedule, without places. */
+int emit_steps(struct schedule *s, struct plan *plan);
+/* Would these sinks, after `heavy`, fit a group's limits? */
+bool group_fits(struct schedule *s, ebm_val heavy, int n, const ebm_val *sinks);
+
+/* place.c: give every operand and result its place. */
+int place_steps(struct schedule *s, struct plan *plan);
+
+void plan_free(ebm_context *ctx, struct plan *plan);
+
+#endif
