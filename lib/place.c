@@ -25,7 +25,8 @@ struct life {
     int32_t first, last;     /* steps; last = n_steps: to the end. first < 0: not made here */
     ebm_val inside;          /* lies in this value's memory, at offset; 0: on its own */
     int64_t offset;
-    bool pinned;             /* others lie in it, or it is read after the end */
+    bool pinned;             /* taken by another value, or read after the end */
+    bool joined;             /* parts of a CONCAT lie in it */
     struct place place;      /* space NONE until known */
 };
 
@@ -289,7 +290,7 @@ static void place_concats(struct placing *p)
             if (l->first >= 0 && l->place.space == SPACE_NONE && !l->inside && part != t->val) {
                 l->inside = t->val;
                 l->offset = offset;
-                whole->pinned = true;
+                whole->joined = true;
             }
             offset += (int64_t)value_bytes(p->g, part);
         }
@@ -305,6 +306,19 @@ static ebm_val outermost(const struct placing *p, ebm_val v, int64_t *offset)
     return v;
 }
 
+/* Is v dead after step i, and its memory its own? */
+static bool ends_at(const struct placing *p, ebm_val v, int32_t i)
+{
+    const struct life *l = &p->life[v];
+
+    if (l->first < 0 || l->first == i || l->last != i || l->pinned || l->place.space != SPACE_NONE)
+        return false;
+    for (; v; v = p->life[v].inside)
+        if (p->life[v].joined)
+            return false;
+    return true;
+}
+
 static void place_on_operands(struct placing *p)
 {
     for (int32_t i = 0; i < p->plan->n_steps; i++) {
@@ -313,18 +327,15 @@ static void place_on_operands(struct placing *p)
             continue;
         for (int out = 0; out < t->group->n_out; out++) {
             struct life *o = &p->life[t->group->out[out].val];
-            if (o->place.space != SPACE_NONE || o->inside || o->pinned)
+            if (o->place.space != SPACE_NONE || o->inside)
                 continue;
             for (int in = 0; in < t->group->n_in && !o->inside; in++) {
                 ebm_val v = t->group->in[in].val;
-                struct life *l = &p->life[v];
-                bool free_after = l->first >= 0 && l->first < i && l->last == i && !l->pinned
-                               && l->place.space == SPACE_NONE
-                               && (!l->inside || !p->life[outermost(p, v, &(int64_t){ 0 })].pinned);
-                if (free_after && value_bytes(p->g, v) == value_bytes(p->g, t->group->out[out].val)
+                if (ends_at(p, v, i)
+                    && value_bytes(p->g, v) == value_bytes(p->g, t->group->out[out].val)
                     && overlays(t->group, out, in)) {
                     o->inside = v;
-                    l->pinned = true;                /* one result only */
+                    p->life[v].pinned = true;        /* one result only */
                 }
             }
         }
