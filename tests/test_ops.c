@@ -1,0 +1,159 @@
+/* test_ops.c - every operation on the CPU against the oracle.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Each case runs alone, and once more with its first and second gradients in
+ * one program; on every instruction set; and with 2 and 3 threads, which must
+ * give the bits that 1 gives.
+ *
+ * Errors are relative to the largest magnitude of the result (or to 1). */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cases.h"
+#include "device.h"
+#include "tap.h"
+
+static const double tolerance[] = {
+    [LEAF]     = 0,          /* nothing is rounded */
+    [EW]       = 1e-6,       /* functions are good to about 4 units in the last place */
+    [MOVE]     = 0,
+    [REDUCE]   = 2e-6,       /* thousands of terms that cancel */
+    [CONTRACT] = 5e-6,       /* Winograd F(4x4,3x3) has up to 3.6e-6 */
+    [WINDOW]   = 1e-6,
+    [INDEX]    = 1e-6,       /* repeated rows are added */
+    [EFFECT]   = 0
+};
+static const double GRADIENT_TOLERANCE = 3e-5;   /* chains of all of these */
+enum { THREADS_MAX = 3, CASES_MAX = 200 };
+
+struct bench {
+    ebm_context *ctx;
+    ebm_backend *backend[THREADS_MAX];       /* with 1, 2, 3 threads */
+};
+
+/* The outputs of a case: its result, and if asked for its gradients. */
+enum { OUTPUTS_MAX = 2 + 2 * TRIAL_INPUTS };
+
+static ebm_val random_sum(struct trial *t, ebm_val a)
+{
+    struct shape s = node_of(t->g, a)->shape;
+    ebm_val w = trial_input(t, EBM_F32, s.rank, s.n, -1, 1);
+
+    return ebm_sum_all(t->g, ebm_mul(t->g, a, w));
+}
+
+static int gradients_of(struct trial *t, ebm_val y, ebm_val *outputs)
+{
+    ebm_val x[TRIAL_INPUTS], dx[TRIAL_INPUTS], loss;
+    int n = 0, n_out = 0;
+
+    for (int k = 0; k < t->n_in; k++)
+        if (t->in[k].type == EBM_F32)
+            x[n++] = t->in[k].val;
+    if (node_of(t->g, y)->type != EBM_F32 || n == 0)
+        return 0;
+    ebm_gradients(t->g, random_sum(t, y), n, x, dx);
+    loss = ebm_const(t->g, 0);
+    for (int i = 0; i < n && t->g->status >= 0; i++) {
+        outputs[n_out++] = dx[i];
+        loss = ebm_add(t->g, loss, random_sum(t, dx[i]));
+    }
+    ebm_gradients(t->g, loss, n, x, dx);
+    for (int i = 0; i < n; i++)
+        outputs[n_out++] = dx[i];
+    return t->g->status < 0 ? 0 : n_out;
+}
+
+/* Run case i with each number of threads; false when there is no such case.
+ * error: of one thread; same: do all threads agree? */
+static bool run_case(struct bench *b, enum op op, int i, bool gradients,
+                     double *error, bool *same)
+{
+    struct answer first = { NULL, 0 };
+
+    *error = NAN;
+    *same = true;
+    for (int k = 0; k < THREADS_MAX; k++) {
+        ebm_val outputs[OUTPUTS_MAX];
+        struct trial t;
+        ebm_store *store;
+        int n = 1;
+
+        if (ebm_store_new(b->backend[k], &store) < 0)
+            exit(99);
+        trial_open(&t, store, 1000 * (uint64_t)op + (uint64_t)i);
+        outputs[0] = case_build(&t, op, i);
+        bool past = outputs[0] == NO_CASE;
+        if (!past && gradients)
+            n += gradients_of(&t, outputs[0], outputs + 1);
+        if (!past) {
+            struct answer answer = device_run(&t, n, outputs);
+            if (k == 0 && answer.bytes)
+                *error = device_error(&t, n, outputs, &answer, NULL);
+            if (k == 0)
+                first = answer;
+            else {
+                *same &= first.bytes && answer.bytes && first.size == answer.size
+                      && memcmp(first.bytes, answer.bytes, first.size) == 0;
+                free(answer.bytes);
+            }
+        }
+        trial_close(&t);
+        ebm_store_free(store);
+        if (past)
+            return false;
+    }
+    free(first.bytes);
+    return true;
+}
+
+static void test_op(struct bench *b, const char *isa, enum op op, bool gradients)
+{
+    double limit = gradients ? GRADIENT_TOLERANCE : tolerance[op_info[op].class], worst = 0, error;
+    const char *what = gradients ? " and its gradients" : "";
+    bool close = true, all_same = true, same;
+    int i;
+
+    for (i = 0; i < CASES_MAX && run_case(b, op, i, gradients, &error, &same); i++) {
+        if (!(error <= limit) || !same)
+            tap_note("%s%s, case %d: error %.1e%s", op_info[op].name, what, i, error,
+                     same ? "" : ", depends on threads");
+        worst = fmax(worst, error);
+        close &= error <= limit;
+        all_same &= same;
+    }
+    tap_ok(i > 0 && close, "%s: %s%s, %d cases (worst %.1e)", isa, op_info[op].name, what, i, worst);
+    tap_ok(all_same, "%s: %s%s, any number of threads", isa, op_info[op].name, what);
+}
+
+static void test_isa(const char *isa)
+{
+    struct bench b = { NULL, { NULL } };
+
+    if (ebm_context_new(NULL, &b.ctx) < 0)
+        exit(99);
+    for (int k = 0; k < THREADS_MAX; k++)
+        if (ebm_backend_open(b.ctx, "cpu", k + 1, &b.backend[k]) < 0) {
+            tap_ok(false, "%s: %s", isa, ebm_message(b.ctx));
+            return;
+        }
+    tap_note("%s", ebm_backend_describe(b.backend[0]));
+    for (enum op op = OP_NONE + 1; op < OP_COUNT; op++) {
+        if (op_info[op].class == EFFECT)     /* see test_fuse.c */
+            continue;
+        test_op(&b, isa, op, false);
+        if (op != OP_UPDATE && op_info[op].class != LEAF)
+            test_op(&b, isa, op, true);
+    }
+    for (int k = 0; k < THREADS_MAX; k++)
+        ebm_backend_free(b.backend[k]);
+    ebm_context_free(b.ctx);
+}
+
+int main(void)
+{
+    each_isa(test_isa);
+    return tap_done();
+}
