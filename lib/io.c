@@ -330,6 +330,15 @@ struct io_log {
     uint64_t size;
 };
 
+/* Claim a file for this process; false if another one has it.  File systems
+ * that know no locks are taken at their word. */
+static bool lock(int fd)
+{
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    return fcntl(fd, F_SETLK, &whole) == 0 || (errno != EACCES && errno != EAGAIN);
+}
+
 int io_log_open(ebm_context *ctx, const char *path, uint64_t keep, struct io_log **log)
 {
     struct io_log *l = mem_new(ctx, 1, sizeof *l);
@@ -350,6 +359,9 @@ int io_log_open(ebm_context *ctx, const char *path, uint64_t keep, struct io_log
     while (l->fd < 0 && errno == EINTR);
     if (l->fd < 0 || fstat(l->fd, &st) < 0)
         rc = fail_errno(ctx, "write", path);
+    else if (!lock(l->fd))
+        rc = ebm_fail(ctx, EBM_ERR_IO, "%s is in use by another process: only one may "
+                      "train in a folder at a time", path);
     else if (keep != UINT64_MAX && (uint64_t)st.st_size < keep)
         rc = ebm_fail(ctx, EBM_ERR_FORMAT, "%s has %llu bytes, but had %llu when the "
                       "run was saved: it was altered", path,
@@ -418,24 +430,21 @@ bool io_is_folder(const char *path)
 int io_make_folder(ebm_context *ctx, const char *path)
 {
     char *part = mem_strdup(ctx, path);
+    size_t n = strlen(path);
     int rc = EBM_OK;
 
     if (!part)
         return EBM_ERR_NOMEM;
-    for (char *p = part; rc == EBM_OK && *p; p++) {
-        if (p == part || (p[1] && *p != '/'))
+    if (n == 0)
+        rc = ebm_fail(ctx, EBM_ERR_ARG, "a folder needs a name");
+    for (size_t i = 1; rc == EBM_OK && i <= n; i++) {
+        if (part[i] && part[i] != '/')
             continue;
-        char kept = *p;
-        if (kept == '/')
-            *p = 0;
+        part[i] = 0;
         if (mkdir(part, 0777) < 0 && !io_is_folder(part))
             rc = fail_errno(ctx, "make the folder", part);
-        *p = kept;
+        part[i] = path[i];
     }
-    if (rc == EBM_OK && !path[0])
-        rc = ebm_fail(ctx, EBM_ERR_ARG, "a folder needs a name");
-    if (rc == EBM_OK && !path[1] && mkdir(part, 0777) < 0 && !io_is_folder(part))
-        rc = fail_errno(ctx, "make the folder", part);
     mem_free(ctx, part);
     return rc;
 }
@@ -538,7 +547,6 @@ int io_sweep(ebm_context *ctx, const char *folder)
         rc = path ? io_remove(ctx, path) : EBM_ERR_NOMEM;
         mem_free(ctx, path);
     }
-    if (rc == EBM_OK || count)
-        io_free_names(ctx, names, count);
+    io_free_names(ctx, names, count);
     return rc;
 }

@@ -53,7 +53,8 @@ int io_write_whole(ebm_context *ctx, const char *path, const void *from, size_t 
 struct io_log;
 /* Open or create it and cut it to its first `keep` bytes (fewer than it holds
  * after a run went on beyond its last checkpoint); UINT64_MAX keeps all.  A log
- * shorter than keep is EBM_ERR_FORMAT. */
+ * shorter than keep is EBM_ERR_FORMAT, one that another process has open for
+ * writing EBM_ERR_IO: so two never train in one folder. */
 int io_log_open(ebm_context *ctx, const char *path, uint64_t keep, struct io_log **log);
 int io_log_write(struct io_log *log, const void *from, size_t size);
 int io_log_sync(struct io_log *log);

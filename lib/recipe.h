@@ -63,6 +63,8 @@ int recipe_numbers(struct recipe *recipe, const char *key, const double **values
 /* Whether the value was read rather than the default. */
 bool recipe_given(struct recipe *recipe, const char *key);
 
+/* The context it was made in. */
+ebm_context *recipe_context(const struct recipe *recipe);
 /* Declared keys by index; NULL beyond the last. */
 const struct recipe_key *recipe_key_at(const struct recipe *recipe, int index);
 
