@@ -96,4 +96,7 @@ struct plan {
     struct fetch { ebm_val val; struct place place; } *fetches;  /* CONST too: filled arrays */
 };
 
+/* describe.c: the plan as text, to be freed with mem_free. */
+int plan_describe(ebm_context *ctx, const struct plan *plan, char **text);
+
 #endif
