@@ -210,6 +210,25 @@ static void taps(int runs, const struct run *run, const float *const *a,
     }
 }
 
+static void taps_cols(int64_t columns, const int64_t *at, const float *a,
+                      const float *b, int64_t ldb, int64_t n, float *c)
+{
+    int64_t j = 0;
+
+    for (; j + LANES <= n; j += LANES) {
+        vec acc = { 0 };
+        for (int64_t k = 0; k < columns; k++)
+            acc += load(a + at[k] + j) * load(b + k * ldb + j);
+        store(c + j, load(c + j) + acc);
+    }
+    for (; j < n; j++) {
+        float one = 0;
+        for (int64_t k = 0; k < columns; k++)
+            one += a[at[k] + j] * b[k * ldb + j];
+        c[j] += one;
+    }
+}
+
 #define PASTE(a, b) a##b
 #define NAMED(prefix, isa) PASTE(prefix, isa)
 #define TEXT(a) #a
@@ -219,5 +238,5 @@ const struct ukernel NAMED(ukernel_, ISA) = {
     .name = NAME_OF(ISA), .MR = MR, .NR = NR, .NS = NS, .lanes = LANES,
     .rows = rows, .rows_narrow = rows_narrow,
     .cols = cols, .cols_narrow = cols_narrow,
-    .dot = dot, .taps = taps,
+    .dot = dot, .taps = taps, .taps_cols = taps_cols,
 };

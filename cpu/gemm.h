@@ -47,6 +47,10 @@ typedef void gemm_dot(int runs, const struct run *run, const float *const *a,
 typedef void gemm_taps(int runs, const struct run *run, const float *const *a,
                        const float *b, int64_t n, float *const *c);
 
+/* The partner of taps: c[j] += sum_k a[at[k] + j] b[k ldb + j], j < n. */
+typedef void gemm_taps_cols(int64_t columns, const int64_t *at, const float *a,
+                            const float *b, int64_t ldb, int64_t n, float *c);
+
 /* From two packed panels, a[k * MR + i] and b[k * NR + j]; c[i * ldc + j] is
  * overwritten. */
 struct blis;
@@ -61,6 +65,7 @@ struct ukernel {
     gemm_cols *cols, *cols_narrow;
     gemm_dot *dot;
     gemm_taps *taps;
+    gemm_taps_cols *taps_cols;
     gemm_packed *packed;         /* BLIS's, with the same MR and NR; or NULL */
     const struct blis *blis;     /* its first argument */
 };

@@ -1,0 +1,143 @@
+/* contract.c - plan a contraction by the first algorithm that applies.
+ *
+ * SPDX-License-Identifier: ISC */
+#include "conv.h"
+
+struct contract {
+    const struct algorithm *algorithm;   /* NULL: the result has no elements */
+    void *self;
+    size_t scratch;
+};
+
+/* Best first; each says when it applies. */
+static const struct algorithm *const algorithms[] = {
+    &conv_rows,
+    &conv_filter,
+};
+
+static int refuse(ebm_context *ctx, const struct node *node, const struct shape *a,
+                  const struct shape *b, const char *why)
+{
+    char ta[SHAPE_TEXT], tb[SHAPE_TEXT], to[SHAPE_TEXT];
+
+    return ebm_fail(ctx, EBM_ERR_ARG, "cpu: %s of %s and %s to %s: %s",
+                    op_info[node->op].name, shape_text(a, ta), shape_text(b, tb),
+                    shape_text(&node->shape, to), why);
+}
+
+static struct problem matmul(const struct node *node, const struct shape *a)
+{
+    const struct shape *c = &node->shape;
+    int rank = c->rank;
+    struct problem v = { .op = node->op };
+
+    v.batch = rank == 3 ? c->n[0] : 1;
+    v.rows = c->n[rank - 2];
+    v.columns = c->n[rank - 1];
+    v.ta = node->attr.matmul.ta;
+    v.tb = node->attr.matmul.tb;
+    v.depth = a->n[rank - (v.ta ? 2 : 1)];
+    return v;
+}
+
+static struct problem convolution(const struct node *node, const struct shape *a,
+                                  const struct shape *b)
+{
+    const ebm_conv_spec *spec = &node->attr.conv;
+    const struct shape *result = &node->shape;
+    const struct shape *x = node->op == OP_CONV_DATA ? result : a;
+    const struct shape *f = node->op == OP_CONV_FILTER ? result : b;
+    const struct shape *y = node->op == OP_CONV ? result : node->op == OP_CONV_DATA ? a : b;
+
+    return (struct problem){
+        .op = node->op, .batch = 1,
+        .n = x->n[0], .h = x->n[1], .w = x->n[2], .c = x->n[3],
+        .k = y->n[3], .p = y->n[1], .q = y->n[2], .r = f->n[1], .s = f->n[2],
+        .groups = spec->groups, .top = spec->pad[0], .left = spec->pad[1],
+        .stride_y = spec->stride[0], .stride_x = spec->stride[1],
+        .dilation_y = spec->dilation[0], .dilation_x = spec->dilation[1],
+    };
+}
+
+/* Whether the filter's shape fits the images', so that no index leaves them. */
+static bool consistent(const struct problem *v, const struct shape *f, const struct shape *y)
+{
+    return v->groups > 0 && v->c % v->groups == 0 && v->k % v->groups == 0
+        && f->n[0] == v->k && f->n[3] == v->c / v->groups && y->n[0] == v->n
+        && v->stride_y > 0 && v->stride_x > 0 && v->dilation_y > 0 && v->dilation_x > 0
+        && v->r > 0 && v->s > 0;
+}
+
+/* Operands larger than half the address space would overflow offsets. */
+static bool addressable(const struct shape *s)
+{
+    size_t bytes = sizeof(float);
+
+    for (int i = 0; i < s->rank; i++)
+        if (s->n[i] < 0 || !size_mul(bytes, (size_t)s->n[i], &bytes) || bytes > PTRDIFF_MAX / 8)
+            return false;
+    return true;
+}
+
+int contract_new(const struct cpu *cpu, const struct node *node, const struct shape *a,
+                 const struct shape *b, struct contract **contract)
+{
+    struct problem v;
+    struct contract *self;
+    int rc;
+
+    *contract = NULL;
+    if (!addressable(a) || !addressable(b) || !addressable(&node->shape))
+        return refuse(cpu->ctx, node, a, b, "larger than this machine can address");
+    if (node->op == OP_MATMUL) {
+        v = matmul(node, a);
+    } else {
+        v = convolution(node, a, b);
+        if (!consistent(&v, node->op == OP_CONV_FILTER ? &node->shape : b,
+                        node->op == OP_CONV ? &node->shape : node->op == OP_CONV_DATA ? a : b))
+            return refuse(cpu->ctx, node, a, b, "shapes do not fit each other");
+    }
+
+    self = mem_new(cpu->ctx, 1, sizeof *self);
+    if (!self)
+        return EBM_ERR_NOMEM;
+    *contract = self;
+    if (shape_count(&node->shape) == 0)
+        return EBM_OK;
+    for (size_t i = 0; i < COUNT(algorithms) && !self->algorithm; i++)
+        if (algorithms[i]->applies(&v))
+            self->algorithm = algorithms[i];
+    if (!self->algorithm)
+        rc = refuse(cpu->ctx, node, a, b, "no algorithm applies");
+    else if (!(self->self = mem_new(cpu->ctx, 1, self->algorithm->size)))
+        rc = EBM_ERR_NOMEM;
+    else
+        rc = self->algorithm->plan(cpu, &v, self->self, &self->scratch);
+    if (rc < 0) {
+        contract_free(cpu, self);
+        *contract = NULL;
+    }
+    return rc;
+}
+
+void contract_free(const struct cpu *cpu, struct contract *contract)
+{
+    if (!contract)
+        return;
+    if (contract->self)
+        contract->algorithm->free(cpu->ctx, contract->self);
+    mem_free(cpu->ctx, contract->self);
+    mem_free(cpu->ctx, contract);
+}
+
+size_t contract_scratch(const struct contract *contract)
+{
+    return contract->scratch;
+}
+
+void contract_run(const struct cpu *cpu, const struct contract *contract, const float *a,
+                  const float *b, float *out, void *scratch, const struct epilogue *epilogue)
+{
+    if (contract->algorithm)
+        contract->algorithm->run(cpu, contract->self, a, b, out, scratch, epilogue);
+}

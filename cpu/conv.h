@@ -1,0 +1,107 @@
+/* conv.h - contractions as their own files see them.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   contract.c     the problem, the table of algorithms, plan and run
+ *   conv_band.c    cuts the images into bands, copied with their padding
+ *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels
+ *   conv_filter.c  CONV_FILTER: the sum runs over pixels
+ *
+ * One letter, one meaning: n batch, h w space, c channels, k output channels,
+ * r s filter, p q output space; of a matrix product, rows, columns, depth. */
+#ifndef EBM_CPU_CONV_H
+#define EBM_CPU_CONV_H
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include "contract.h"
+#include "gemm.h"
+
+/* What is to be computed. */
+struct problem {
+    enum op op;
+    int64_t n, h, w, c, k, r, s, p, q, groups;
+    int64_t stride_y, stride_x, dilation_y, dilation_x, top, left;
+    int64_t batch, rows, columns, depth;      /* MATMUL */
+    bool ta, tb;
+};
+
+/* An algorithm states when it applies, plans, and runs. */
+struct algorithm {
+    const char *name;
+    bool (*applies)(const struct problem *v);
+    /* Fills self (zeroed memory of `size` bytes) and the bytes of scratch. */
+    int (*plan)(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch);
+    void (*run)(const struct cpu *cpu, const void *self, const float *a, const float *b,
+                float *out, float *scratch, const struct epilogue *epilogue);
+    void (*free)(ebm_context *ctx, void *self);      /* half-built ones too */
+    size_t size;
+};
+
+extern const struct algorithm conv_rows, conv_filter;
+
+/* Images cut into bands, the tasks of a parallel loop.  A unit is what one
+ * vertical step of the filter computes; a band is some units of one image, or
+ * all of some images.  It is read where it lies, or, when windows reach over
+ * the edge, from a copy with zeros around it:
+ *
+ *     0 0 0 0 0 0    span_y rows for the first unit,
+ *     0 x x x x 0    step_y more for each other */
+struct band {
+    int64_t n, h, w, c;                 /* the images */
+    int64_t first_y, first_x;           /* the first pixel that unit 0 reads */
+    int64_t span_y, span_x;             /* pixels that one window covers */
+    int64_t step_y, step_x;
+    int64_t units_y, units_x;           /* of an image */
+    int64_t band_images, band_units;    /* of a band */
+    int64_t bands;
+    bool copied;
+    int64_t row, image;                 /* floats from one row, image to the next */
+};
+
+struct part {                           /* a band: units [unit, unit + units) of */
+    int64_t image, images, unit, units; /* images [image, image + images) */
+};
+
+/* Fill the lower half of a band from the upper.  `pixels`: how many units_x in
+ * all a band should have about; `multiple`: of how many, if that can be. */
+void band_plan(struct band *v, int64_t pixels, int64_t multiple);
+struct part band_part(const struct band *v, int64_t band);
+/* Floats that band_load wants. */
+size_t band_size(const struct band *v);
+/* The band's first pixel: in x, or in `copy`, which is filled. */
+const float *band_load(const struct band *v, const struct part *part,
+                       const float *x, float *copy);
+
+static inline int thread_index(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static inline int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Floats to whole cache lines, and a line between neighbours. */
+static inline size_t line_up(size_t floats)
+{
+    return (floats + 15) / 16 * 16 + 16;
+}
+
+#endif

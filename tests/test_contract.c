@@ -1,0 +1,340 @@
+/* test_contract.c - matrix products and convolutions against the definition.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Shapes are drawn at random, so that every stride meets every odd size.  The
+ * definition is written below as loops in double precision, which also sum
+ * |a||b|; a result may differ by BOUND of that.  All micro-kernels that this
+ * processor runs are examined, with one to three threads, whose bits must be
+ * the same; the epilogue must see each element once, and finished. */
+#include <math.h>
+#include <string.h>
+#include "contract.h"
+#include "gemm.h"
+#include "isa.h"
+#include "tap.h"
+
+static const double BOUND = 1e-6;
+
+enum { CASES = 250, MAX_THREADS = 3 };
+
+static uint32_t random_state = 1;
+
+/* 0 ... n - 1 */
+static int draw(int n)
+{
+    random_state = random_state * 1664525 + 1013904223;
+    return (int)((random_state >> 8) % (uint32_t)n);
+}
+
+static int pick(const int *list, int n)
+{
+    return list[draw(n)];
+}
+#define PICK(...) pick((const int[]){ __VA_ARGS__ }, \
+                       (int)(sizeof (const int[]){ __VA_ARGS__ } / sizeof(int)))
+
+/* ---- the definition --------------------------------------------------- */
+
+struct sums {
+    double *value, *size;
+};
+
+static void term(struct sums s, int64_t i, double a, double b)
+{
+    s.value[i] += a * b;
+    s.size[i] += fabs(a * b);
+}
+
+static void matmul_by_definition(const struct node *node, const struct shape *as,
+                                 const float *a, const float *b, struct sums s)
+{
+    int rank = node->shape.rank, ta = node->attr.matmul.ta, tb = node->attr.matmul.tb;
+    int64_t batch = rank == 3 ? node->shape.n[0] : 1;
+    int64_t m = node->shape.n[rank - 2], n = node->shape.n[rank - 1];
+    int64_t k = as->n[rank - (ta ? 2 : 1)];
+
+    for (int64_t z = 0; z < batch; z++, a += m * k, b += k * n)
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++)
+                for (int64_t l = 0; l < k; l++)
+                    term(s, (z * m + i) * n + j, ta ? a[l * m + i] : a[i * k + l],
+                         tb ? b[j * k + l] : b[l * n + j]);
+}
+
+/* The three convolutions are the partial derivatives of one sum over
+ * (n,p,q,k,r,s,c) of y x f: the same loops, another of the three is written. */
+static void conv_by_definition(const struct node *node, const struct shape *as,
+                               const struct shape *bs, const float *a, const float *b,
+                               struct sums s)
+{
+    const ebm_conv_spec *v = &node->attr.conv;
+    const struct shape *out = &node->shape;
+    const struct shape *x = node->op == OP_CONV_DATA ? out : as;
+    const struct shape *f = node->op == OP_CONV_FILTER ? out : bs;
+    const struct shape *y = node->op == OP_CONV ? out : node->op == OP_CONV_DATA ? as : bs;
+    int64_t kg = y->n[3] / v->groups, cg = x->n[3] / v->groups;
+
+    for (int64_t n = 0; n < y->n[0]; n++)
+    for (int64_t p = 0; p < y->n[1]; p++)
+    for (int64_t q = 0; q < y->n[2]; q++)
+    for (int64_t r = 0; r < f->n[1]; r++)
+    for (int64_t t = 0; t < f->n[2]; t++) {
+        int64_t h = p * v->stride[0] + r * v->dilation[0] - v->pad[0];
+        int64_t w = q * v->stride[1] + t * v->dilation[1] - v->pad[1];
+        if (h < 0 || h >= x->n[1] || w < 0 || w >= x->n[2])
+            continue;
+        for (int64_t k = 0; k < y->n[3]; k++)
+        for (int64_t c = 0; c < cg; c++) {
+            int64_t xi = ((n * x->n[1] + h) * x->n[2] + w) * x->n[3] + k / kg * cg + c;
+            int64_t fi = ((k * f->n[1] + r) * f->n[2] + t) * cg + c;
+            int64_t yi = ((n * y->n[1] + p) * y->n[2] + q) * y->n[3] + k;
+            if (node->op == OP_CONV)
+                term(s, yi, a[xi], b[fi]);
+            else if (node->op == OP_CONV_DATA)
+                term(s, xi, a[yi], b[fi]);
+            else
+                term(s, fi, a[xi], b[yi]);
+        }
+    }
+}
+
+/* ---- one case --------------------------------------------------------- */
+
+struct probe {
+    const float *out;
+    float *seen;             /* what the epilogue was shown */
+    int *times;
+    int64_t count;
+    bool outside;
+};
+
+/* Ranges do not overlap, so threads write apart; a wrong overlap is counted
+ * often enough by luck alone, and surely with one thread. */
+static void watch(void *self, int64_t begin, int64_t end, int thread)
+{
+    struct probe *p = self;
+
+    (void)thread;
+    if (begin < 0 || end > p->count || begin > end) {
+        p->outside = true;
+        return;
+    }
+    for (int64_t i = begin; i < end; i++) {
+        p->seen[i] = p->out[i];
+        p->times[i]++;
+    }
+}
+
+static float *random_floats(ebm_context *ctx, int64_t n)
+{
+    float *a = mem_new(ctx, (size_t)n + 1, sizeof *a);
+
+    for (int64_t i = 0; a && i < n; i++)
+        a[i] = (float)(draw(1 << 20) - (1 << 19)) / (1 << 19);
+    return a;
+}
+
+static double worst;         /* over all cases, relative to sum |a||b| */
+
+/* Run once; false and a note if anything is wrong. */
+static bool run_once(const struct cpu *cpu, const struct node *node, const struct shape *as,
+                     const struct shape *bs, const float *a, const float *b, struct sums ref,
+                     float *out, bool with_epilogue)
+{
+    int64_t count = shape_count(&node->shape);
+    struct contract *contract;
+    bool good = true;
+
+    if (contract_new(cpu, node, as, bs, &contract) < 0) {
+        tap_note("%s", ebm_message(cpu->ctx));
+        return false;
+    }
+    /* What scratch and result held before must not matter. */
+    size_t size = contract_scratch(contract);
+    void *scratch = mem_new(cpu->ctx, size + 1, 1);
+    memset(scratch, 0xff, size);
+    memset(out, 0xff, (size_t)count * sizeof *out);
+
+    struct probe probe = { .out = out, .count = count };
+    probe.seen = mem_new(cpu->ctx, (size_t)count + 1, sizeof *probe.seen);
+    probe.times = mem_new(cpu->ctx, (size_t)count + 1, sizeof *probe.times);
+    struct epilogue epilogue = { watch, &probe };
+    contract_run(cpu, contract, a, b, out, scratch, with_epilogue ? &epilogue : NULL);
+    contract_free(cpu, contract);
+
+    for (int64_t i = 0; i < count && good; i++) {
+        double error = fabs(out[i] - ref.value[i]);
+        if (!(error <= BOUND * ref.size[i] + 1e-30)) {
+            tap_note("element %lld is %g, not %g", (long long)i, out[i], ref.value[i]);
+            good = false;
+        }
+        if (ref.size[i] > 0 && error / ref.size[i] > worst)
+            worst = error / ref.size[i];
+        if (with_epilogue && (probe.times[i] != 1 || probe.seen[i] != out[i])) {
+            tap_note("the epilogue saw element %lld %d times, as %g of %g",
+                     (long long)i, probe.times[i], probe.seen[i], out[i]);
+            good = false;
+        }
+    }
+    good &= !probe.outside;
+    mem_free(cpu->ctx, probe.seen);
+    mem_free(cpu->ctx, probe.times);
+    mem_free(cpu->ctx, scratch);
+    return good;
+}
+
+/* A case with every micro-kernel and number of threads. */
+static bool examine(ebm_context *ctx, unsigned flags, const struct node *node,
+                    const struct shape *as, const struct shape *bs)
+{
+    int64_t count = shape_count(&node->shape);
+    float *a = random_floats(ctx, shape_count(as)), *b = random_floats(ctx, shape_count(bs));
+    float *one = random_floats(ctx, count), *out = random_floats(ctx, count);
+    struct sums ref = {
+        mem_new(ctx, (size_t)count + 1, sizeof(double)),
+        mem_new(ctx, (size_t)count + 1, sizeof(double)),
+    };
+    const struct ukernel *u;
+    bool good = true;
+
+    if (node->op == OP_MATMUL)
+        matmul_by_definition(node, as, a, b, ref);
+    else
+        conv_by_definition(node, as, bs, a, b, ref);
+    for (int i = 0; (u = ukernel_nth(flags, i)); i++)
+        for (int threads = 1; threads <= MAX_THREADS; threads++) {
+            struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags, .ukernel = u };
+            bool first = threads == 1;
+            if (!run_once(&cpu, node, as, bs, a, b, ref, first ? one : out, threads != 2)) {
+                tap_note("with %s and %d threads", u->name, threads);
+                good = false;
+            }
+            if (!first && memcmp(one, out, (size_t)count * sizeof *out)) {
+                tap_note("%s: %d threads give other bits than one", u->name, threads);
+                good = false;
+            }
+        }
+    mem_free(ctx, a);
+    mem_free(ctx, b);
+    mem_free(ctx, one);
+    mem_free(ctx, out);
+    mem_free(ctx, ref.value);
+    mem_free(ctx, ref.size);
+    return good;
+}
+
+/* ---- cases ------------------------------------------------------------ */
+
+static void draw_matmul(struct node *node, struct shape *a, struct shape *b)
+{
+    int rank = 2 + draw(2), at = rank - 2;
+    int64_t m = PICK(1, 2, 5, 12, 13, 64, 97), n = PICK(1, 3, 4, 5, 16, 17, 32, 33, 70);
+    int64_t k = PICK(1, 2, 7, 16, 33, 64, 257, 1100);
+
+    *node = (struct node){ .op = OP_MATMUL, .shape = { rank, { 0 } } };
+    node->attr.matmul.ta = draw(2);
+    node->attr.matmul.tb = draw(2);
+    a->rank = b->rank = rank;
+    a->n[0] = b->n[0] = node->shape.n[0] = 1 + draw(5);
+    a->n[at] = node->attr.matmul.ta ? k : m;
+    a->n[at + 1] = node->attr.matmul.ta ? m : k;
+    b->n[at] = node->attr.matmul.tb ? n : k;
+    b->n[at + 1] = node->attr.matmul.tb ? k : n;
+    node->shape.n[at] = m;
+    node->shape.n[at + 1] = n;
+}
+
+/* A convolution whose result is not empty; false if the draw has none. */
+static bool draw_conv(enum op op, struct node *node, struct shape *as, struct shape *bs)
+{
+    ebm_conv_spec v = { .groups = 1 };
+    struct shape x = { .rank = 4 }, f = { .rank = 4 }, y = { .rank = 4 };
+
+    x.n[0] = y.n[0] = PICK(1, 2, 3, 7);
+    x.n[3] = PICK(1, 2, 3, 4, 5, 16, 17, 32, 40);
+    y.n[3] = PICK(1, 2, 3, 4, 8, 16, 20, 33, 64);
+    switch (draw(4)) {
+    case 0:                                     /* groups */
+        v.groups = PICK(2, 3, 4);
+        x.n[3] = v.groups * PICK(1, 2, 5, 16);
+        y.n[3] = v.groups * PICK(1, 3, 8, 17);
+        break;
+    case 1:                                     /* depthwise */
+        v.groups = PICK(2, 3, 16, 19, 40);
+        x.n[3] = y.n[3] = v.groups;
+        break;
+    }
+    for (int i = 0; i < 2; i++) {
+        v.stride[i] = PICK(1, 1, 2, 3);
+        v.dilation[i] = PICK(1, 1, 1, 2, 3);
+        v.pad[i] = draw(4);
+        v.pad[i + 2] = draw(4);
+        x.n[1 + i] = PICK(1, 2, 4, 5, 7, 8, 9, 12, 16);
+        f.n[1 + i] = PICK(1, 1, 2, 3, 3, 4, 5);
+        int64_t room = x.n[1 + i] + v.pad[i] + v.pad[i + 2] - v.dilation[i] * (f.n[1 + i] - 1);
+        if (room < 1)
+            return false;
+        y.n[1 + i] = (room - 1) / v.stride[i] + 1;
+    }
+    f.n[0] = y.n[3];
+    f.n[3] = x.n[3] / v.groups;
+    *node = (struct node){ .op = op, .attr = { .conv = v } };
+    node->shape = op == OP_CONV ? y : op == OP_CONV_DATA ? x : f;
+    *as = op == OP_CONV_DATA ? y : x;
+    *bs = op == OP_CONV_FILTER ? y : f;
+    return true;
+}
+
+static void describe(const struct node *node, const struct shape *a, const struct shape *b)
+{
+    char ta[SHAPE_TEXT], tb[SHAPE_TEXT], to[SHAPE_TEXT];
+    const ebm_conv_spec *v = &node->attr.conv;
+
+    tap_note("%s %s, %s to %s", op_info[node->op].name, shape_text(a, ta), shape_text(b, tb),
+             shape_text(&node->shape, to));
+    if (node->op != OP_MATMUL)
+        tap_note("stride %d %d, pad %d %d %d %d, dilation %d %d, groups %d",
+                 v->stride[0], v->stride[1], v->pad[0], v->pad[1], v->pad[2], v->pad[3],
+                 v->dilation[0], v->dilation[1], v->groups);
+    else
+        tap_note("ta %d tb %d", node->attr.matmul.ta, node->attr.matmul.tb);
+}
+
+int main(void)
+{
+    static const enum op ops[] = { OP_MATMUL, OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
+    unsigned flags = cpu_flags();
+    ebm_context *ctx;
+
+    if (ebm_context_new(NULL, &ctx) < 0)
+        return EXIT_FAILURE;
+    for (size_t o = 0; o < COUNT(ops); o++) {
+        int bad = 0;
+        worst = 0;
+        for (int i = 0; i < CASES; i++) {
+            struct shape a = { 0 }, b = { 0 };
+            struct node node;
+            if (ops[o] == OP_MATMUL)
+                draw_matmul(&node, &a, &b);
+            else if (!draw_conv(ops[o], &node, &a, &b))
+                continue;
+            if (!examine(ctx, flags, &node, &a, &b)) {
+                bad++;
+                describe(&node, &a, &b);
+            }
+        }
+        tap_ok(!bad, "%s: %d random shapes agree with the definition to %.0e of sum |a||b| "
+               "(worst %.1e)", op_info[ops[o]].name, CASES, BOUND, worst);
+    }
+
+    struct node node = { .op = OP_CONV, .shape = { 4, { 1, 4, 4, 8 } },
+                         .attr = { .conv = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } } };
+    struct shape a = { 4, { 1, 4, 4, 3 } }, b = { 4, { 8, 3, 3, 4 } };
+    struct cpu cpu = { .ctx = ctx, .threads = 1, .ukernel = ukernel_best(flags) };
+    struct contract *contract;
+    tap_ok(contract_new(&cpu, &node, &a, &b, &contract) == EBM_ERR_ARG && !contract,
+           "shapes that do not fit are refused: %s", ebm_message(ctx));
+    ebm_context_free(ctx);
+    return tap_done();
+}
