@@ -112,7 +112,7 @@ static int write_value(struct writer *w, ebm_val v)
         return 0;
     v = content(g, v);
     const struct node *n = node_of(g, v);
-    if (n->op == OP_CONST && (!(w->s->mark[v] & MARK_STORED) || made_here(w, v)))
+    if (n->op == OP_CONST)            /* stored or not: no load waits for its maker */
         return write_number(w, n->attr.value);
     for (int i = 0; i < w->n_instr; i++)
         if (w->value[i] == v)

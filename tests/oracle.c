@@ -83,9 +83,11 @@ void oracle_slot(struct oracle *o, int slot, const double *data)
 /* ---- an operation at work: its node, operands and result ---- */
 
 struct work {
+    const ebm_graph *g;
     const struct node *y;                /* the node */
     const struct node *x[3];             /* its first operands */
     const double *in[3];
+    const double *const *all;            /* all operands */
     double *out;
     int64_t count;                       /* elements of the result */
 };
@@ -272,18 +274,17 @@ static void flip(struct work *w)
     }
 }
 
-static void concat(struct oracle *o, struct work *w)
+static void concat(struct work *w)
 {
     int axis = w->y->attr.axis;
     int64_t at[EBM_MAX_RANK], before = 0;
 
     for (int j = 0; j < w->y->n_in; j++) {
-        ebm_val part = operand(w->y, j);
-        const struct shape *s = &node_of(o->g, part)->shape;
+        const struct shape *s = &node_of(w->g, operand(w->y, j))->shape;
         for (int64_t i = 0; i < shape_count(s); i++) {
             position(s, i, at);
             at[axis] += before;
-            w->out[element(&w->y->shape, at)] = o->value[part][i];
+            w->out[element(&w->y->shape, at)] = w->all[j][i];
         }
         before += s->n[axis];
     }
@@ -499,27 +500,15 @@ static void rows(struct work *w)
 
 /* ---- evaluation ---- */
 
-static const double *given(const double *const *list, int32_t count, int32_t at,
-                           const char *what)
+void oracle_apply(const ebm_graph *g, ebm_val a, const double *const *in, double *out)
 {
-    if (at >= count || !list[at]) {
-        fprintf(stderr, "oracle: %s %d was not given\n", what, (int)at);
-        exit(99);
+    const struct node *y = node_of(g, a);
+    struct work w = { .g = g, .y = y, .all = in, .out = out, .count = shape_count(&y->shape) };
+
+    for (int i = 0; i < y->n_in && i < 3; i++) {
+        w.x[i] = node_of(g, operand(y, i));
+        w.in[i] = in[i];
     }
-    return list[at];
-}
-
-static void evaluate(struct oracle *o, ebm_val a)
-{
-    const struct node *y = node_of(o->g, a);
-    struct work w = { .y = y, .count = shape_count(&y->shape) };
-
-    for (int i = 0; i < y->n_in && i < 3 && !y->many; i++) {
-        w.x[i] = node_of(o->g, y->in[i]);
-        w.in[i] = o->value[y->in[i]];
-    }
-    w.out = o->value[a] = need(malloc(((size_t)w.count + 1) * sizeof *w.out));
-
     switch (op_info[y->op].class) {
     case EW:
         each_element(&w);
@@ -534,14 +523,6 @@ static void evaluate(struct oracle *o, ebm_val a)
         break;
     }
     switch (y->op) {
-    case OP_FEED:
-        memcpy(w.out, given(o->feed, o->n_feeds, y->attr.feed.name, "feed"),
-               (size_t)w.count * sizeof *w.out);
-        break;
-    case OP_STATE:
-        memcpy(w.out, given(o->slot, o->n_slots, y->attr.state.slot, "slot")
-               + y->attr.state.offset, (size_t)w.count * sizeof *w.out);
-        break;
     case OP_CONST:
         for (int64_t i = 0; i < w.count; i++)
             w.out[i] = y->attr.value;
@@ -554,7 +535,7 @@ static void evaluate(struct oracle *o, ebm_val a)
     case OP_SLICE:
     case OP_PAD:         box(&w); break;
     case OP_FLIP:        flip(&w); break;
-    case OP_CONCAT:      concat(o, &w); break;
+    case OP_CONCAT:      concat(&w); break;
     case OP_MATMUL:      matmul(&w); break;
     case OP_CONV:
     case OP_CONV_DATA:
@@ -573,6 +554,35 @@ static void evaluate(struct oracle *o, ebm_val a)
         fprintf(stderr, "oracle: %s is unknown\n", op_info[y->op].name);
         exit(99);
     }
+}
+
+static const double *given(const double *const *list, int32_t count, int32_t at,
+                           const char *what)
+{
+    if (at >= count || !list[at]) {
+        fprintf(stderr, "oracle: %s %d was not given\n", what, (int)at);
+        exit(99);
+    }
+    return list[at];
+}
+
+static void evaluate(struct oracle *o, ebm_val a)
+{
+    const struct node *y = node_of(o->g, a);
+    size_t bytes = (size_t)shape_count(&y->shape) * sizeof(double);
+    const double **in = need(malloc(((size_t)y->n_in + 1) * sizeof *in));
+    double *out = o->value[a] = need(malloc(bytes + 1));
+
+    for (int i = 0; i < y->n_in; i++)
+        in[i] = o->value[operand(y, i)];
+    if (y->op == OP_FEED)
+        memcpy(out, given(o->feed, o->n_feeds, y->attr.feed.name, "feed"), bytes);
+    else if (y->op == OP_STATE)
+        memcpy(out, given(o->slot, o->n_slots, y->attr.state.slot, "slot")
+               + y->attr.state.offset, bytes);
+    else
+        oracle_apply(o->g, a, in, out);
+    free(in);
 }
 
 const double *oracle_value(struct oracle *o, ebm_val a)

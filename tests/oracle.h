@@ -24,6 +24,9 @@ void oracle_forget(struct oracle *o);
 /* The elements of a value; they stay until oracle_forget(). */
 const double *oracle_value(struct oracle *o, ebm_val a);
 
+/* One operation: node a (no FEED, no STATE) of given operands. */
+void oracle_apply(const ebm_graph *g, ebm_val a, const double *const *in, double *out);
+
 /* Random inputs, the same on every machine: splitmix64 (Steele, Lea and Flood
  * 2014). */
 static inline uint64_t draw_bits(uint64_t *state)

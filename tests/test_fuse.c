@@ -1,4 +1,5 @@
-/* test_fuse.c - random programs on the CPU against the oracle.
+/* test_fuse.c - random programs against the oracle: on the CPU, and on a device
+ * that takes plans at their word.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "device.h"
+#include "plain.h"
 #include "random_graph.h"
 #include "store.h"
 #include "tap.h"
@@ -209,8 +211,25 @@ static void test_isa(const char *isa)
     ebm_context_free(b.ctx);
 }
 
+/* Plans alone, without the CPU's arithmetic. */
+static void test_plans(void)
+{
+    struct bench b = { NULL, { NULL } };
+
+    if (ebm_context_new(NULL, &b.ctx) < 0)
+        exit(99);
+    for (int k = 0; k < THREADS_MAX; k++)
+        b.backend[k] = plain_open(b.ctx);
+    test_graphs(&b, "plain", SEEDS);
+    test_effects(&b, "plain", EFFECT_SEEDS);
+    for (int k = 0; k < THREADS_MAX; k++)
+        ebm_backend_free(b.backend[k]);
+    ebm_context_free(b.ctx);
+}
+
 int main(void)
 {
+    test_plans();
     each_isa(test_isa);
     return tap_done();
 }
