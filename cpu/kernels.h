@@ -35,6 +35,12 @@ struct kernels {
     void (*to_u8)(uint8_t *d, const float *a, int64_t n);
     void (*fill)(float *d, float value, int64_t n);
 
+    /* Rows of channels; any n.  add: d += a.  add_scaled: d += w a.  larger: where
+     * key > best (or NaN), key becomes best and d becomes a. */
+    void (*add)(float *d, const float *a, int64_t n);
+    void (*add_scaled)(float *d, const float *a, float w, int64_t n);
+    void (*larger)(float *d, float *best, const float *a, const float *key, int64_t n);
+
     /* Reductions, exact to about one rounding: blocks are added as float, the
      * blocks' sums as double.  rows: acc[j] (op)= a[r ld + j], r < rows, j < n. */
     double (*sum)(const float *a, int64_t n);

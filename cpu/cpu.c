@@ -1,0 +1,379 @@
+/* cpu.c - the CPU as a backend: opening it, making a plan ready, running it.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * compile() resolves every place to an address and every operation to a
+ * function with its tables; all memory is allocated there: the arena of the
+ * plan, one scratch area that all steps share, and staging memory for feeds.
+ * run() walks the steps and decides nothing. */
+#include <stdio.h>
+#include <string.h>
+#include "backend.h"
+#include "gemm.h"
+#include "step.h"
+#include "store.h"
+
+enum { MAX_THREADS = 1024 };
+
+struct device_buffer {
+    char *bytes;
+};
+
+struct backend {
+    struct ebm_backend base;
+    struct cpu cpu;
+    struct ukernel *blis;        /* or NULL */
+};
+
+struct device_program {
+    const struct cpu *cpu;
+    struct memory memory;
+    char *scratch;
+    char **slots, **feeds;       /* what memory points to */
+    int n_feeds, n_steps, n_copies;
+    struct step_run *steps;
+    struct copy_run { void *to; const void *from; size_t bytes; } *copies;
+};
+
+/* ---- opening ---- */
+
+/* Threads for a request; 0: as many as this process may use processors. */
+static int threads_of(int wanted)
+{
+#ifdef _OPENMP
+    return wanted ? wanted : omp_get_num_procs();
+#else
+    (void)wanted;
+    return 1;
+#endif
+}
+
+static void cpu_close(ebm_backend *base)
+{
+    struct backend *b = (struct backend *)base;
+    ebm_context *ctx = base->ctx;
+
+    blis_free(ctx, b->blis);
+    mem_free(ctx, b);
+}
+
+/* ---- buffers ---- */
+
+static int buffer_new(ebm_backend *b, size_t size, struct device_buffer **buffer)
+{
+    *buffer = mem_new(b->ctx, 1, sizeof **buffer);
+    if (!*buffer)
+        return EBM_ERR_NOMEM;
+    (*buffer)->bytes = mem_new(b->ctx, size ? size : 1, 1);
+    if (!(*buffer)->bytes) {
+        mem_free(b->ctx, *buffer);
+        *buffer = NULL;
+        return EBM_ERR_NOMEM;
+    }
+    return EBM_OK;
+}
+
+static void buffer_free(ebm_backend *b, struct device_buffer *buffer)
+{
+    if (!buffer)
+        return;
+    mem_free(b->ctx, buffer->bytes);
+    mem_free(b->ctx, buffer);
+}
+
+static int upload(ebm_backend *b, struct device_buffer *to, size_t offset, const void *from,
+                  size_t size)
+{
+    (void)b;
+    memcpy(to->bytes + offset, from, size);
+    return EBM_OK;
+}
+
+static int download(ebm_backend *b, struct device_buffer *from, size_t offset, void *to,
+                    size_t size)
+{
+    (void)b;
+    memcpy(to, from->bytes + offset, size);
+    return EBM_OK;
+}
+
+/* ---- compiling ---- */
+
+void *memory_at(const struct memory *m, const struct place *p)
+{
+    switch (p->space) {
+    case SPACE_ARENA: return m->arena + p->offset;
+    case SPACE_STATE: return m->slots[p->index] + p->offset;
+    case SPACE_FEED:  return m->feeds[p->index] + p->offset;
+    default:          return NULL;
+    }
+}
+
+static void contract_step(const struct cpu *cpu, const struct step_run *s)
+{
+    struct epilogue epilogue = { group_range, s->group };
+
+    if (s->group)
+        group_begin(s->group, s->scratch + contract_scratch(s->own));
+    contract_run(cpu, s->own, s->in[0], s->in[1], s->out, s->scratch,
+                 s->group ? &epilogue : NULL);
+}
+
+static void contract_release(const struct cpu *cpu, struct step_run *s)
+{
+    contract_free(cpu, s->own);
+}
+
+static int contract_prepare(const struct cpu *cpu, struct step_run *s)
+{
+    struct contract *contract = NULL;
+    int rc = contract_new(cpu, &s->node, &s->shape[0], &s->shape[1], &contract);
+
+    s->run = contract_step;
+    s->release = contract_release;
+    s->own = contract;
+    if (contract)
+        s->scratch_size = contract_scratch(contract);
+    return rc;
+}
+
+static void group_step(const struct cpu *cpu, const struct step_run *s)
+{
+    group_run(cpu, s->group, s->scratch);
+}
+
+static int group_prepare(const struct cpu *cpu, struct step_run *s)
+{
+    (void)cpu;
+    s->run = group_step;
+    return EBM_OK;
+}
+
+static int (*const prepare[OP_COUNT])(const struct cpu *cpu, struct step_run *s) = {
+    [OP_NONE] = group_prepare,
+    [OP_RANDOM] = random_prepare, [OP_TICK] = random_prepare,
+    [OP_BROADCAST] = move_prepare, [OP_TRANSPOSE] = move_prepare, [OP_SLICE] = move_prepare,
+    [OP_PAD] = move_prepare, [OP_FLIP] = move_prepare, [OP_CONCAT] = move_prepare,
+    [OP_SUM] = reduce_prepare, [OP_AMAX] = reduce_prepare,
+    [OP_MATMUL] = contract_prepare, [OP_CONV] = contract_prepare,
+    [OP_CONV_DATA] = contract_prepare, [OP_CONV_FILTER] = contract_prepare,
+    [OP_POOL] = window_prepare, [OP_UNPOOL] = window_prepare,
+    [OP_PICK] = window_prepare, [OP_PLACE] = window_prepare,
+    [OP_RESAMPLE] = resample_prepare, [OP_RESAMPLE_T] = resample_prepare,
+    [OP_GATHER] = index_prepare, [OP_SCATTER] = index_prepare, [OP_UPDATE] = index_prepare,
+};
+
+/* Node, operands and result of a step. */
+static int resolve(struct device_program *p, const struct plan *plan, const struct step *step,
+                   struct step_run *s)
+{
+    ebm_context *ctx = p->cpu->ctx;
+    const ebm_graph *g = plan->graph;
+
+    s->node.op = step->op;
+    if (step->op == OP_NONE)
+        return EBM_OK;
+    s->node = *node_of(g, step->val);
+    s->node.many = NULL;
+    s->n_in = step->n_in;
+    s->in = mem_new(ctx, (size_t)s->n_in + 1, sizeof *s->in);
+    s->shape = mem_new(ctx, (size_t)s->n_in + 1, sizeof *s->shape);
+    if (!s->in || !s->shape)
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < s->n_in; i++) {
+        s->in[i] = memory_at(&p->memory, &step->in[i]);
+        s->shape[i] = node_of(g, operand(node_of(g, step->val), i))->shape;
+    }
+    s->out = memory_at(&p->memory, &step->out);
+    return EBM_OK;
+}
+
+static int make_ready(struct device_program *p, const struct plan *plan, const struct step *step,
+                      struct step_run *s)
+{
+    const struct cpu *cpu = p->cpu;
+    int rc = resolve(p, plan, step, s);
+
+    if (rc < 0)
+        return rc;
+    if (!prepare[step->op])
+        return ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: %s is not an operation that runs",
+                        op_info[step->op].name);
+    if ((rc = prepare[step->op](cpu, s)) < 0 || !step->group)
+        return rc;
+    if ((rc = group_new(cpu, step->group, &p->memory, s->out, &s->group)) < 0)
+        return rc;
+    /* Registers of the threads follow what the operation itself takes. */
+    s->scratch_size = ((s->scratch_size + 63) & ~(size_t)63)
+                    + group_scratch(s->group) * (size_t)cpu->threads;
+    return EBM_OK;
+}
+
+static int set_memory(struct device_program *p, const struct plan *plan,
+                      struct device_buffer *const *slots, const size_t *feeds)
+{
+    ebm_context *ctx = p->cpu->ctx;
+    int n_slots = plan->graph->store->count;
+
+    p->n_feeds = plan->graph->n_feeds;
+    p->slots = mem_new(ctx, (size_t)n_slots + 1, sizeof *p->slots);
+    p->feeds = mem_new(ctx, (size_t)p->n_feeds + 1, sizeof *p->feeds);
+    p->memory.arena = mem_new(ctx, (size_t)plan->arena + 1, 1);
+    if (!p->slots || !p->feeds || !p->memory.arena)
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < n_slots; i++)
+        p->slots[i] = slots[i] ? slots[i]->bytes : NULL;
+    for (int i = 0; i < p->n_feeds; i++)
+        if (feeds[i] && !(p->feeds[i] = mem_new(ctx, feeds[i], 1)))
+            return EBM_ERR_NOMEM;
+    p->memory.slots = p->slots;
+    p->memory.feeds = p->feeds;
+    return EBM_OK;
+}
+
+static int make_all(struct device_program *p, const struct plan *plan)
+{
+    ebm_context *ctx = p->cpu->ctx;
+    size_t scratch = 1;
+    int rc;
+
+    p->steps = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p->steps);
+    p->copies = mem_new(ctx, (size_t)plan->n_copies + 1, sizeof *p->copies);
+    if (!p->steps || !p->copies)
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < plan->n_steps; i++) {
+        struct step_run *s = &p->steps[p->n_steps++];
+        if ((rc = make_ready(p, plan, &plan->steps[i], s)) < 0)
+            return rc;
+        if (s->scratch_size > scratch)
+            scratch = s->scratch_size;
+    }
+    if (!(p->scratch = mem_new(ctx, scratch, 1)))
+        return EBM_ERR_NOMEM;
+    for (int i = 0; i < p->n_steps; i++)
+        p->steps[i].scratch = p->scratch;
+    for (int i = 0; i < plan->n_copies; i++) {
+        const struct copy *c = &plan->copies[i];
+        struct copy_run r = { memory_at(&p->memory, &c->to), memory_at(&p->memory, &c->from),
+                              c->bytes };
+        if (r.to != r.from)
+            p->copies[p->n_copies++] = r;
+    }
+    return EBM_OK;
+}
+
+static void program_free(ebm_backend *base, struct device_program *p)
+{
+    ebm_context *ctx = base->ctx;
+
+    if (!p)
+        return;
+    for (int i = 0; i < p->n_steps; i++) {
+        struct step_run *s = &p->steps[i];
+        if (s->release)
+            s->release(p->cpu, s);
+        else
+            mem_free(ctx, s->own);
+        group_free(p->cpu, s->group);
+        mem_free(ctx, s->in);
+        mem_free(ctx, s->shape);
+    }
+    for (int i = 0; p->feeds && i < p->n_feeds; i++)
+        mem_free(ctx, p->feeds[i]);
+    mem_free(ctx, p->feeds);
+    mem_free(ctx, p->slots);
+    mem_free(ctx, p->memory.arena);
+    mem_free(ctx, p->scratch);
+    mem_free(ctx, p->steps);
+    mem_free(ctx, p->copies);
+    mem_free(ctx, p);
+}
+
+static int compile(ebm_backend *base, const struct plan *plan,
+                   struct device_buffer *const *slots, const size_t *feeds,
+                   struct device_program **program)
+{
+    struct backend *b = (struct backend *)base;
+    struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
+    int rc;
+
+    *program = NULL;
+    if (!p)
+        return EBM_ERR_NOMEM;
+    p->cpu = &b->cpu;
+    if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = make_all(p, plan)) < 0) {
+        program_free(base, p);
+        return rc;
+    }
+    *program = p;
+    return EBM_OK;
+}
+
+/* ---- running ---- */
+
+static int feed(ebm_backend *b, struct device_program *p, int index, const void *from,
+                size_t size)
+{
+    (void)b;
+    if (p->feeds[index])
+        memcpy(p->feeds[index], from, size);
+    return EBM_OK;
+}
+
+static int run(ebm_backend *b, struct device_program *p, int times)
+{
+    (void)b;
+    while (times-- > 0) {
+        for (int i = 0; i < p->n_steps; i++)
+            p->steps[i].run(p->cpu, &p->steps[i]);
+        for (int i = 0; i < p->n_copies; i++)
+            memmove(p->copies[i].to, p->copies[i].from, p->copies[i].bytes);
+    }
+    return EBM_OK;
+}
+
+static int fetch(ebm_backend *b, struct device_program *p, const struct place *place, void *to,
+                 size_t size)
+{
+    (void)b;
+    memcpy(to, memory_at(&p->memory, place), size);
+    return EBM_OK;
+}
+
+static const struct backend_vtable vtable = {
+    .name = "cpu", .close = cpu_close,
+    .buffer_new = buffer_new, .buffer_free = buffer_free,
+    .upload = upload, .download = download,
+    .compile = compile, .program_free = program_free,
+    .feed = feed, .run = run, .fetch = fetch,
+};
+
+int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)
+{
+    const char *reason = NULL;
+
+    *backend = NULL;
+    if (device)
+        return ebm_fail(ctx, EBM_ERR_ARG, "'cpu:%s': there is one cpu; say cpu", device);
+    if (threads < 0 || threads > MAX_THREADS)
+        return ebm_fail(ctx, EBM_ERR_ARG, "%d threads are not within 0 (all processors) to %d",
+                        threads, MAX_THREADS);
+    struct backend *b = mem_new(ctx, 1, sizeof *b);
+    if (!b)
+        return EBM_ERR_NOMEM;
+    b->base.v = &vtable;
+    b->base.ctx = ctx;
+    b->cpu.ctx = ctx;
+    b->cpu.threads = threads_of(threads);
+    b->cpu.flags = cpu_flags();
+    b->cpu.kernels = kernels_best(b->cpu.flags);
+    b->cpu.ukernel = ukernel_best(b->cpu.flags);
+    b->blis = blis_new(ctx, b->cpu.flags, b->cpu.ukernel, &reason);
+    if (b->blis)
+        b->cpu.ukernel = b->blis;
+    snprintf(b->base.description, sizeof b->base.description, "cpu: %s, %s %dx%d, %d thread%s",
+             kernels_name(b->cpu.kernels), b->cpu.ukernel->name, b->cpu.ukernel->MR,
+             b->cpu.ukernel->NR, b->cpu.threads, b->cpu.threads == 1 ? "" : "s");
+    *backend = &b->base;
+    return EBM_OK;
+}

@@ -1,0 +1,224 @@
+/* reduce.c - SUM and AMAX over any axes.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Neighbouring axes of one kind, kept or reduced, are merged, so the two kinds
+ * alternate.  A row is a run of the innermost axis:
+ *
+ *   innermost reduced   a cell of the result takes whole rows: each is summed
+ *   innermost kept      a row is a piece of the result: rows are added up
+ *
+ * Terms of a cell are its rows; a cell with many is split into chunks whose
+ * number depends on the shape alone, and partial results are combined in the
+ * order of the chunks.  Units of work are cell x columns x chunk.
+ *
+ * Invariant: the order of all sums depends on shapes and on nothing else. */
+#include <math.h>
+#include <string.h>
+#include "step.h"
+
+enum {
+    COLUMNS = 2048,          /* of a kept row per unit */
+    UNITS = 32,              /* with as many, cells are not split */
+    CHUNK = 16384,           /* elements at least in a chunk of a split cell */
+    SPLITS = 64
+};
+
+struct loop {
+    int rank;
+    int64_t n[EBM_MAX_RANK], stride[EBM_MAX_RANK], count;
+};
+
+struct reduce {
+    bool sum, row_reduced;
+    struct loop kept, terms;     /* outer axes of either kind */
+    int64_t row, row_cut;        /* elements of the innermost axis; per unit */
+    int64_t whole;               /* a long row's elements, cut into terms; or 0 */
+    int64_t cuts;                /* units across a row */
+    int64_t splits;
+    int64_t work;
+};
+
+/* Where index i of a loop lies. */
+static int64_t offset_of(const struct loop *l, int64_t i)
+{
+    int64_t offset = 0;
+
+    for (int a = l->rank - 1; a >= 0; a--) {
+        offset += i % l->n[a] * l->stride[a];
+        i /= l->n[a];
+    }
+    return offset;
+}
+
+static void loop_add(struct loop *l, int64_t n, int64_t stride)
+{
+    l->n[l->rank] = n;
+    l->stride[l->rank++] = stride;
+    l->count *= n;
+}
+
+/* Accumulators: sums are double, maxima float in the same memory. */
+union accumulator {
+    double *sum;
+    float *max;
+    char *bytes;
+};
+
+/* Terms [first,last) of a cell, columns [c, c+n) of its rows; runs of terms a
+ * stride apart go to the kernel at once. */
+static void add_rows(const struct kernels *k, const struct reduce *r, const float *a,
+                     union accumulator acc, int64_t first, int64_t last, int64_t n)
+{
+    const struct loop *l = &r->terms;
+    int64_t inner = l->n[l->rank - 1], ld = l->stride[l->rank - 1];
+
+    while (first < last) {
+        int64_t rows = inner - first % inner;
+        if (rows > last - first)
+            rows = last - first;
+        const float *at = a + offset_of(l, first);
+        if (r->sum)
+            k->sum_rows(acc.sum, at, ld, rows, n);
+        else
+            k->amax_rows(acc.max, at, ld, rows, n);
+        first += rows;
+    }
+}
+
+static void add_runs(const struct kernels *k, const struct reduce *r, const float *a,
+                     union accumulator acc, int64_t first, int64_t last, int64_t n)
+{
+    for (int64_t i = first; i < last; i++) {
+        const float *at = a + offset_of(&r->terms, i);
+        int64_t length = r->whole && r->whole - i * n < n ? r->whole - i * n : n;
+        if (r->sum) {
+            *acc.sum += k->sum(at, length);
+        } else {
+            float m = k->amax(at, length);
+            *acc.max = ((m > *acc.max) | (m != m)) ? m : *acc.max;
+        }
+    }
+}
+
+static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t unit)
+{
+    const struct reduce *r = s->own;
+    const size_t size = r->sum ? sizeof(double) : sizeof(float);
+    int64_t split = unit % r->splits;
+    int64_t cut = unit / r->splits % r->cuts;
+    int64_t cell = unit / r->splits / r->cuts;
+    int64_t c = cut * r->row_cut, n = r->row - c < r->row_cut ? r->row - c : r->row_cut;
+    int64_t first = r->terms.count * split / r->splits;
+    int64_t last = r->terms.count * (split + 1) / r->splits;
+    const float *a = (const float *)s->in[0] + offset_of(&r->kept, cell) + c;
+    int64_t width = r->row_reduced ? 1 : r->row;         /* of a cell */
+    int64_t results = r->kept.count * width;
+    int64_t place = cell * width + (r->row_reduced ? 0 : c);
+    int64_t count = r->row_reduced ? 1 : n;
+    union accumulator acc;
+
+    acc.bytes = s->scratch + (size_t)(split * results + place) * size;
+    if (r->sum)
+        memset(acc.sum, 0, (size_t)count * size);
+    else
+        for (int64_t i = 0; i < count; i++)
+            acc.max[i] = -INFINITY;
+    if (r->row_reduced)
+        add_runs(cpu->kernels, r, a, acc, first, last, n);
+    else
+        add_rows(cpu->kernels, r, a, acc, first, last, n);
+    if (r->splits == 1)
+        for (int64_t i = 0; i < count; i++)
+            ((float *)s->out)[place + i] = r->sum ? (float)acc.sum[i] : acc.max[i];
+}
+
+static void combine(const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+    int64_t results = r->kept.count * (r->row_reduced ? 1 : r->row);
+    float *out = s->out;
+    union accumulator acc;
+
+    acc.bytes = s->scratch;
+    for (int64_t i = 0; i < results; i++) {
+        double total = 0;
+        float max = -INFINITY;
+        for (int64_t split = 0; split < r->splits; split++)
+            if (r->sum) {
+                total += acc.sum[split * results + i];
+            } else {
+                float m = acc.max[split * results + i];
+                max = ((m > max) | (m != m)) ? m : max;
+            }
+        out[i] = r->sum ? (float)total : max;
+    }
+}
+
+static void reduce_run(const struct cpu *cpu, const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+    int64_t units = r->kept.count * r->cuts * r->splits;
+
+#pragma omp parallel for num_threads(threads_for(cpu, r->work)) schedule(static)
+    for (int64_t u = 0; u < units; u++)
+        run_unit(cpu, s, u);
+    if (r->splits > 1)
+        combine(s);
+}
+
+int reduce_prepare(const struct cpu *cpu, struct step_run *s)
+{
+    const struct shape *x = &s->shape[0];
+    struct reduce *r = mem_new(cpu->ctx, 1, sizeof *r);
+    int64_t n[EBM_MAX_RANK], stride[EBM_MAX_RANK], step = shape_count(x);
+    bool reduced[EBM_MAX_RANK];
+    int rank = 0;
+
+    if (!r)
+        return EBM_ERR_NOMEM;
+    s->own = r;
+    s->run = reduce_run;
+    r->sum = s->node.op == OP_SUM;
+    r->work = step;
+    r->kept.count = r->terms.count = 1;
+    for (int i = 0; i < x->rank; i++) {
+        bool gone = s->node.attr.axes >> i & 1;
+        step /= x->n[i];
+        if (x->n[i] == 1)
+            continue;
+        if (rank && reduced[rank - 1] == gone) {
+            n[rank - 1] *= x->n[i];
+            stride[rank - 1] = step;
+        } else {
+            n[rank] = x->n[i];
+            stride[rank] = step;
+            reduced[rank++] = gone;
+        }
+    }
+    r->row_reduced = rank == 0 || reduced[rank - 1];
+    r->row = rank ? n[rank - 1] : 1;
+    for (int i = 0; i < rank - 1; i++)
+        loop_add(reduced[i] ? &r->terms : &r->kept, n[i], stride[i]);
+
+    /* One long row: its pieces are the terms. */
+    if (r->row_reduced && r->terms.count == 1 && r->row >= 2 * CHUNK) {
+        r->whole = r->row;
+        loop_add(&r->terms, (r->row + CHUNK - 1) / CHUNK, CHUNK);
+        r->row = CHUNK;
+    }
+    if (r->terms.rank == 0)
+        loop_add(&r->terms, 1, 0);
+    r->row_cut = r->row_reduced ? r->row : COLUMNS;
+    r->cuts = (r->row + r->row_cut - 1) / r->row_cut;
+    r->splits = 1;
+    if (r->kept.count * r->cuts < UNITS) {
+        int64_t by_size = r->terms.count * (r->row < COLUMNS ? r->row : COLUMNS) / CHUNK;
+        r->splits = by_size < 1 ? 1 : by_size > SPLITS ? SPLITS : by_size;
+        if (r->splits > r->terms.count)
+            r->splits = r->terms.count;
+    }
+    size_t results = (size_t)(r->kept.count * (r->row_reduced ? 1 : r->row));
+    s->scratch_size = results * (size_t)r->splits * (r->sum ? sizeof(double) : sizeof(float));
+    return EBM_OK;
+}

@@ -1,0 +1,73 @@
+/* step.h - a step of the plan made ready: nothing is left to decide, to look up
+ * or to allocate when it runs.
+ *
+ * SPDX-License-Identifier: ISC */
+#ifndef EBM_CPU_STEP_H
+#define EBM_CPU_STEP_H
+
+#include "contract.h"
+#include "isa.h"
+#include "kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+/* Which thread this is: for its scratch memory, never for what it computes. */
+static inline int thread_index(void) { return omp_get_thread_num(); }
+#else
+static inline int thread_index(void) { return 0; }
+#endif
+
+/* Below this many element operations a loop is not worth waking threads for. */
+enum { PARALLEL_WORK = 1 << 17 };
+static inline int threads_for(const struct cpu *cpu, int64_t work)
+{
+    return work < PARALLEL_WORK ? 1 : cpu->threads;
+}
+
+/* An elementwise group; see group.c. */
+struct group;
+
+/* Where a place lies in memory; NULL for none. */
+struct memory {
+    char *arena;
+    char *const *slots, *const *feeds;
+};
+void *memory_at(const struct memory *m, const struct place *p);
+
+int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
+              const float *raw, struct group **group);
+void group_free(const struct cpu *cpu, struct group *group);
+/* Bytes of scratch for each thread. */
+size_t group_scratch(const struct group *group);
+/* Before elements are computed: read what is read once per run. */
+void group_begin(struct group *group, char *scratch);
+/* Elements [begin,end) of the outputs; the signature of an epilogue. */
+void group_range(void *group, int64_t begin, int64_t end, int thread);
+/* All of them. */
+void group_run(const struct cpu *cpu, struct group *group, char *scratch);
+
+/* A heavy operation. */
+struct step_run {
+    void (*run)(const struct cpu *cpu, const struct step_run *s);
+    void (*release)(const struct cpu *cpu, struct step_run *s);   /* NULL: mem_free(own) */
+    struct node node;        /* a copy; its operands are not to be followed */
+    int n_in;
+    struct shape *shape;     /* of the operands */
+    const void **in;
+    void *out;
+    void *own;               /* tables of the operation */
+    char *scratch;           /* scratch_size bytes, shared with other steps */
+    size_t scratch_size;
+    struct group *group;     /* an epilogue, or all there is */
+};
+
+/* Prepare a step whose node, operands and result are set: set run, own,
+ * scratch_size.  Return EBM_OK or EBM_ERR_NOMEM. */
+int move_prepare(const struct cpu *cpu, struct step_run *s);
+int reduce_prepare(const struct cpu *cpu, struct step_run *s);
+int window_prepare(const struct cpu *cpu, struct step_run *s);
+int resample_prepare(const struct cpu *cpu, struct step_run *s);
+int index_prepare(const struct cpu *cpu, struct step_run *s);
+int random_prepare(const struct cpu *cpu, struct step_run *s);
+
+#endif
