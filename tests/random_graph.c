@@ -14,6 +14,7 @@ struct pool {
     struct trial *t;
     ebm_graph *g;
     bool smooth;
+    ebm_val exact[2];        /* inputs, which every device has to the bit */
     int n;
     ebm_val value[VALUES_MAX];
 };
@@ -83,8 +84,8 @@ static ebm_val binary(struct pool *p, ebm_val a, ebm_val b)
     case 1:  return ebm_sub(g, a, b);
     case 2:  return ebm_mul(g, a, ebm_tanh(g, b));
     case 3:  return ebm_div(g, a, ebm_offset(g, ebm_square(g, b), 1.5));
-    case 4:     /* the mask compares inputs, which every device has exactly */
-        mask = ebm_less(g, p->value[0], p->value[1]);
+    case 4:     /* no device may see another mask */
+        mask = ebm_less(g, p->exact[0], p->exact[1]);
         return ebm_select(g, mask, a, b);
     case 5:  return ebm_max(g, a, b);
     default: return ebm_min(g, a, b);
@@ -172,8 +173,11 @@ static void add(struct pool *p, ebm_val a)
 
 static void grow(struct pool *p, int size)
 {
-    for (int i = 0; i < 3; i++)
-        add(p, i < 2 ? trial_input(p->t, EBM_F32, 4, full, -1, 1) : fresh_input(p));
+    for (int i = 0; i < 2; i++) {
+        p->exact[i] = trial_input(p->t, EBM_F32, 4, full, -1, 1);
+        add(p, p->exact[i]);
+    }
+    add(p, fresh_input(p));
     while (p->n < size) {
         int kind = below(p, 10);
         if (kind < 3)
@@ -206,7 +210,7 @@ void random_effects(struct trial *t, ebm_val *effects)
 
     add(&p, s);
     grow(&p, 6 + below(&p, VALUES_MAX - 6));
-    ebm_val a = ebm_tanh(t->g, any_full(&p)), b = ebm_mean_all(t->g, any(&p));
+    ebm_val a = ebm_tanh(t->g, any_full(&p)), b = ebm_tanh(t->g, ebm_mean_all(t->g, any(&p)));
     effects[0] = ebm_assign(t->g, s, ebm_add(t->g, ebm_scale(t->g, s, 0.5), a));
     filter(&p, C, 1, C);
     r = ebm_region(t->g, "r");
