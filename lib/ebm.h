@@ -837,12 +837,12 @@ EBM_API ebm_val ebm_dropout(ebm_net *net, const char *name, ebm_val x, double p)
  *   init:SCHEME[,GAIN]   pytorch, xavier, he, normal, zero: of later layers
  *   bias:SCHEME
  *   sn ws             of later layers; sn:off, ws:off
- *   res[:half]( ... ) the input plus what the layers within make of it; where
- *                     shapes differ the input is average-pooled or repeated to
- *                     the size and taken through a 1x1 convolution; half: the
- *                     sum divided by sqrt 2
+ *   res[:half][,nobias]( ... )   the input plus what the layers within make of
+ *                     it; where shapes differ the input is average-pooled or
+ *                     repeated to the size and taken through a 1x1 convolution
+ *                     (nobias: without a bias); half: the sum divided by sqrt 2
  *   add( ... | ... )  concat( ... | ... )   branches from the same input, added
- *                     or their channels joined
+ *                     or their channels joined; an empty one is the input
  *   repeat:N( ... )   the layers N times, with weights of their own
  *
  * Layers are named by kind and number: "conv1", "res2.conv1", "add1.2.linear1".

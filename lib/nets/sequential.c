@@ -335,7 +335,7 @@ static ebm_val shrink(struct build *b, ebm_val x, const int64_t from[2], const i
 
 /* The input of a residual block in the shape of its output.  A 1x1 convolution
  * commutes with averages and repetition, so it is done where it is cheaper. */
-static ebm_val shortcut(struct build *b, ebm_val like)
+static ebm_val shortcut(struct build *b, ebm_val like, bool no_bias)
 {
     int64_t n[EBM_MAX_RANK];
     ebm_val x = b->x;
@@ -350,7 +350,7 @@ static ebm_val shortcut(struct build *b, ebm_val like)
     if (smaller && !larger)
         x = shrink(b, x, &b->n[1], &n[1]);
     if (c != b->n[b->rank - 1]) {
-        ebm_layer l = { .out = c };
+        ebm_layer l = { .out = c, .no_bias = no_bias };
         ebm_net_enter(b->net, b->name);
         x = b->rank == 4 ? ebm_conv_layer(b->net, "shortcut", x, &l)
                          : ebm_linear(b->net, "shortcut", x, &l);
@@ -361,12 +361,12 @@ static ebm_val shortcut(struct build *b, ebm_val like)
 
 static ebm_val build_res(struct build *b)
 {
-    bool half = item_flag(b->item, "half");
+    bool half = item_flag(b->item, "half"), no_bias = item_flag(b->item, "nobias");
     ebm_val y = within(b, b->name, b->item->body);
 
     if (b->g->status < 0)
         return 0;
-    y = ebm_add(b->g, shortcut(b, y), y);
+    y = ebm_add(b->g, shortcut(b, y, no_bias), y);
     return half ? ebm_scale(b->g, y, sqrt(0.5)) : y;
 }
 
