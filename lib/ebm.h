@@ -246,6 +246,24 @@ EBM_API int ebm_loader_next(ebm_loader *loader, float *images, int32_t *labels);
 EBM_API int ebm_loader_seek(ebm_loader *loader, uint64_t batch);
 EBM_API uint64_t ebm_loader_tell(const ebm_loader *loader);
 
+/* Images as one PNG picture: a grid in rows, with thin gaps.  Zeros stand for
+ * the defaults. */
+typedef struct ebm_picture {
+    const float *images;       /* [n,height,width,channels], pixels in [0,1] */
+    int64_t n;
+    int height, width;
+    int channels;              /* 1 or 3 */
+    int columns;               /* 0: as many as rows, or one more */
+    int scale;                 /* a pixel becomes a square of so many; 0: small
+                                * images are enlarged for the eye */
+    const char *const *text;   /* what is noted in the file: key, text, key ... */
+    int n_text;                /* of both together */
+} ebm_picture;
+/* Write it to path, which appears whole or not at all.
+ * Returns EBM_OK, EBM_ERR_ARG (sizes), EBM_ERR_IO or EBM_ERR_NOMEM. */
+EBM_API int ebm_picture_write(ebm_context *context, const char *path,
+                              const ebm_picture *picture);
+
 /* ------------------------------------------------------------------------
  * 3  Models
  * ------------------------------------------------------------------------ */
