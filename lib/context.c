@@ -70,6 +70,14 @@ int ebm_context_new(const ebm_host *host, ebm_context **context)
     return EBM_OK;
 }
 
+int context_like(const ebm_context *model, ebm_context **context)
+{
+    ebm_host host = model->host;
+
+    host.log = NULL;
+    return ebm_context_new(&host, context);
+}
+
 void ebm_context_free(ebm_context *ctx)
 {
     if (ctx)

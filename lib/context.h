@@ -20,6 +20,9 @@ int ebm_fail(ebm_context *ctx, int status, const char *format, ...) PRINTF(3, 4)
 /* The same for an allocation of `what`. */
 int ebm_fail_memory(ebm_context *ctx, const char *what, size_t size);
 
+/* A context for another thread, with the allocator of `model` and no log. */
+int context_like(const ebm_context *model, ebm_context **context);
+
 /* One line for the caller's log. */
 void ebm_note(ebm_context *ctx, int level, const char *format, ...) PRINTF(3, 4);
 
