@@ -1,0 +1,89 @@
+/* ebm-devices.c - what could compute here, what is chosen, and why.
+ *
+ * SPDX-License-Identifier: ISC */
+#include "config.h"
+#include <stdio.h>
+#include <string.h>
+#include "options.h"
+#include "tool.h"
+
+static struct {
+    struct integer threads;
+    bool json;
+} given;
+
+static const struct option_row rows[] = {
+    { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
+      &given.threads, 1, 4096 },
+    { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
+};
+static const struct tool tool = {
+    "ebm-devices", NULL, "", "What could compute here, what is chosen and why.",
+    rows, COUNT(rows)
+};
+
+struct candidate {
+    const char *name;
+    bool opens, chosen;
+    char text[400];            /* its description, or why it does not open */
+};
+
+static void try_device(ebm_context *context, struct candidate *c)
+{
+    ebm_backend *device = NULL;
+    int rc = ebm_backend_open(context, c->name, (int)given.threads.value, &device);
+
+    c->opens = rc == EBM_OK;
+    snprintf(c->text, sizeof c->text, "%s",
+             c->opens ? ebm_backend_describe(device) : ebm_message(context));
+    ebm_backend_free(device);
+}
+
+static int run(ebm_context *context)
+{
+    struct candidate list[] = { { .name = "vulkan" }, { .name = "cpu" } };
+    struct candidate automatic = { .name = "auto" };
+    json_t *devices = json_array();
+
+    try_device(context, &automatic);
+    for (size_t i = 0; i < COUNT(list); i++) {
+        struct candidate *c = &list[i];
+        try_device(context, c);
+        c->chosen = c->opens && automatic.opens && !strcmp(c->text, automatic.text);
+        if (given.json)
+            json_array_append_new(devices, json_pack("{s:s, s:b, s:b, s:s}", "name", c->name,
+                "usable", c->opens, "chosen", c->chosen, c->opens ? "description" : "reason",
+                c->text));
+        else
+            printf("%-8s %s%s\n", c->name, c->opens ? c->text : "not usable: ",
+                   c->opens ? "" : c->text);
+    }
+    const char *why = !automatic.opens ? automatic.text
+        : list[0].chosen ? "a graphics processor goes before the CPU"
+        : "no graphics processor is usable, the CPU does everything";
+    for (size_t i = 0; i < COUNT(list); i++)
+        if (!given.json && list[i].chosen)
+            printf("chosen   %s: %s\n", list[i].name, why);
+    if (given.json)
+        tool_print_json(json_pack("{s:O, s:s}", "devices", devices, "why", why));
+    json_decref(devices);
+    return automatic.opens ? EXIT_DONE : EXIT_DEVICE;
+}
+
+int main(int argc, char **argv)
+{
+    ebm_context *context = tool_start(tool.name);
+    int operand, status = EXIT_USAGE;
+
+    if (!context)
+        return EXIT_MEMORY;
+    int rc = options_read(&tool, argc, argv, &operand);
+    if (rc >= 0)
+        status = rc;
+    else if (operand < argc)
+        tool_say("'%s' is not expected: ebm-devices takes options only", argv[operand]);
+    else
+        status = tool_end(run(context));
+    ebm_context_free(context);
+    return status;
+}

@@ -1,0 +1,263 @@
+/* ebm-sample.c - draw images from a trained model.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Images are drawn in the model's own batches, so that a signal loses only the
+ * batch at work: what is finished is written. */
+#include "config.h"
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "options.h"
+#include "output.h"
+#include "progress.h"
+#include "stop.h"
+#include "tool.h"
+
+enum { DEFAULT_COUNT = 64 };
+
+static struct {
+    const char *out, *backend;
+    struct texts settings;
+    struct integer n, first, seed, threads, columns;
+    size_t max_memory;
+    bool raw, quiet, json;
+} given = { .backend = "auto" };
+
+static const struct option_row rows[] = {
+    { "out", 'o', OPTION_TEXT, "PATH", "a grid FILE.png, an array FILE.npy or a folder DIR/",
+      &given.out, 0, 0 },
+    { "count", 'n', OPTION_INTEGER, "N", "images to draw; 64 if not given", &given.n, 1, 100000000 },
+    { "seed", 0, OPTION_INTEGER, "N", "of all random numbers; drawn and shown if not given",
+      &given.seed, 0, 9007199254740992 },
+    { "first", 0, OPTION_INTEGER, "N", "number of the first image in the seed's series; 0 if not given",
+      &given.first, 0, 1000000000000 },
+    { "set", 's', OPTION_TEXTS, "KEY=VALUE", "change a setting sample.*; again for others",
+      &given.settings, 0, 0 },
+    { "columns", 'c', OPTION_INTEGER, "N", "of the grid", &given.columns, 1, 10000 },
+    { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
+    { "backend", 'b', OPTION_TEXT, "NAME", "auto or cpu: what computes", &given.backend, 0, 0 },
+    { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
+      &given.threads, 1, 4096 },
+    { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
+    { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 },
+    { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
+};
+static const struct tool tool = {
+    "ebm-sample", NULL, "MODEL", "Draw images from a trained model.", rows, COUNT(rows)
+};
+
+struct work {
+    ebm_context *context;
+    ebm_backend *device;
+    ebm_model *model;
+    const ebm_model_info *info;
+    uint64_t seed;
+    size_t pixels;                  /* of an image */
+    float *images;
+    int64_t done;
+    struct progress bar;
+    char settings[2048];            /* sample.* in force, a line each */
+};
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), e = strlen(end);
+
+    return n > e && !strcmp(s + n - e, end);
+}
+
+static bool is_folder_name(const char *s)
+{
+    return ends_with(s, "/");
+}
+
+static int on_progress(void *user, double done)
+{
+    struct work *w = user;
+    const char *batch = ebm_model_setting(w->model, "sample.batch");
+    double size = batch ? atof(batch) : 1;
+
+    progress_show(&w->bar, (double)w->done + done * size < w->bar.total
+                         ? (double)w->done + done * size : w->bar.total, NULL);
+    return stop_asked();
+}
+
+/* The settings sample.* as they are in force, from the names in the recipe. */
+static void note_settings(struct work *w)
+{
+    size_t n = 0;
+
+    for (const char *line = w->info->recipe; *line; line += strcspn(line, "\n"),
+         line += *line == '\n') {
+        char key[64];
+        if (strncmp(line, "sample.", 7) || sscanf(line, "%63[a-z0-9_.]", key) != 1)
+            continue;
+        const char *value = ebm_model_setting(w->model, key);
+        if (value && n < sizeof w->settings - 1)
+            n += (size_t)snprintf(w->settings + n, sizeof w->settings - n, "%s%s = %s",
+                                  n ? "\n" : "", key, value);
+        if (n >= sizeof w->settings)
+            n = sizeof w->settings - 1;
+    }
+}
+
+/* --- writing --- */
+
+static int write_picture(struct work *w, const char *path, int64_t first, int64_t n, int scale)
+{
+    char seed[32], numbers[64], software[64];
+    const char *text[] = {
+        "Software", software, "Model-SHA256", w->info->digest, "Seed", seed,
+        "Images", numbers, "Settings", w->settings,
+    };
+    const ebm_picture picture = {
+        .images = w->images + (size_t)first * w->pixels, .n = n,
+        .height = w->info->height, .width = w->info->width, .channels = w->info->channels,
+        .columns = n > 1 ? (int)given.columns.value : 1, .scale = scale,
+        .text = text, .n_text = COUNT(text),
+    };
+
+    snprintf(software, sizeof software, "ebm-sample %s", ebm_version());
+    snprintf(seed, sizeof seed, "%" PRIu64, w->seed);
+    snprintf(numbers, sizeof numbers, "%" PRId64 "-%" PRId64, given.first.value + first,
+             given.first.value + first + n - 1);
+    int rc = ebm_picture_write(w->context, path, &picture);
+    return rc < 0 ? tool_fail(w->context, rc) : 0;
+}
+
+static int write_folder(struct work *w)
+{
+    char path[PATH_MAX];
+    int status = output_folder(given.out);
+
+    for (int64_t i = 0; !status && i < w->done; i++) {
+        snprintf(path, sizeof path, "%s%06" PRId64 ".png", given.out, given.first.value + i);
+        status = write_picture(w, path, i, 1, 1);
+    }
+    return status;
+}
+
+/* An array of floats [n,h,w,c] in the format of NumPy, version 1.0. */
+static int write_npy(struct work *w)
+{
+    const uint16_t one = 1;
+    struct output o;
+    char header[128], shape[96];
+    int status = output_begin(&o, given.out);
+
+    if (status)
+        return status;
+    snprintf(shape, sizeof shape, "{'descr': '%cf4', 'fortran_order': False, 'shape': (%" PRId64
+             ", %d, %d, %d), }", *(const char *)&one ? '<' : '>', w->done, w->info->height,
+             w->info->width, w->info->channels);
+    /* magic, version, length of the rest: 118 = 0x76, so that all is 128 */
+    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
+    snprintf(header + 10, 118, "%-117s", shape);
+    header[127] = '\n';
+    fwrite(header, 1, sizeof header, o.file);
+    fwrite(w->images, w->pixels * sizeof *w->images, (size_t)w->done, o.file);
+    return output_end(&o, true);
+}
+
+static int write_images(struct work *w)
+{
+    if (is_folder_name(given.out))
+        return write_folder(w);
+    if (ends_with(given.out, ".npy"))
+        return write_npy(w);
+    return write_picture(w, given.out, 0, w->done, 0);
+}
+
+/* --- drawing --- */
+
+static int draw(struct work *w, int64_t n)
+{
+    const char *text = ebm_model_setting(w->model, "sample.batch");
+    int64_t batch = text && atoll(text) > 0 ? atoll(text) : n;
+    int rc = EBM_OK;
+
+    progress_begin(&w->bar, "drawing", 0, (double)n, given.quiet);
+    while (rc == EBM_OK && w->done < n && !stop_asked()) {
+        /* up to the next multiple: batches of the series are drawn whole */
+        int64_t at = given.first.value + w->done;
+        int64_t some = batch - at % batch;
+        if (some > n - w->done)
+            some = n - w->done;
+        rc = ebm_model_sample(w->model, w->seed, at, some,
+                              w->images + (size_t)w->done * w->pixels, on_progress, w);
+        if (rc == EBM_OK)
+            w->done += some;
+    }
+    progress_end(&w->bar);
+    return rc == EBM_ERR_STOPPED || rc >= 0 ? 0 : tool_fail(w->context, rc);
+}
+
+static int run(struct work *w, const char *path)
+{
+    const ebm_model_options options = {
+        given.settings.v, given.settings.n, given.raw, given.max_memory
+    };
+    int64_t n = given.n.given ? given.n.value : DEFAULT_COUNT;
+    int rc, status;
+
+    if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
+                               &w->device)) < 0
+        || (rc = ebm_model_open(w->device, path, &options, &w->model)) < 0)
+        return tool_fail(w->context, rc);
+    w->info = ebm_model_describe(w->model);
+    w->seed = given.seed.given ? (uint64_t)given.seed.value : tool_random_seed();
+    note_settings(w);
+    tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->seed);
+
+    w->pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
+    if (!(w->images = calloc((size_t)n, w->pixels * sizeof *w->images)))
+        return tool_fail_memory();
+    stop_on_signals();
+    if ((status = draw(w, n)) != 0)
+        return status;
+    if (w->done && (status = write_images(w)) != 0)
+        return status;
+    if (w->done < n) {
+        tool_say("stopped: %" PRId64 " of %" PRId64 " images were finished", w->done, n);
+        return EXIT_STOPPED;
+    }
+    if (given.json)
+        tool_print_json(json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
+            "images", (json_int_t)w->done, "first", (json_int_t)given.first.value,
+            "seed", (json_int_t)w->seed, "model_sha256", w->info->digest,
+            "settings", w->settings));
+    else
+        printf("images  %s\nseed    %" PRIu64 "\n", given.out, w->seed);
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    struct work w = { 0 };
+    int operand, status = EXIT_USAGE;
+
+    if (!(w.context = tool_start(tool.name)))
+        return EXIT_MEMORY;
+    int rc = options_read(&tool, argc, argv, &operand);
+    tool_be_quiet(given.quiet);
+    if (rc >= 0)
+        status = rc;
+    else if (operand != argc - 1)
+        tool_say("one MODEL is needed, as in: ebm-sample run/model.safetensors --out grid.png");
+    else if (!given.out)
+        tool_say("--out is missing: FILE.png, FILE.npy or a folder DIR/");
+    else if (!is_folder_name(given.out) && !ends_with(given.out, ".npy")
+             && !ends_with(given.out, ".png"))
+        tool_say("--out %s: it ends in .png (a grid), .npy (an array) or / (a folder)", given.out);
+    else
+        status = tool_end(run(&w, argv[operand]));
+    free(w.images);
+    ebm_model_free(w.model);
+    ebm_backend_free(w.device);
+    ebm_context_free(w.context);
+    options_free(&tool);
+    return status;
+}
