@@ -56,6 +56,7 @@ struct band {
     int64_t units_y, units_x;           /* of an image */
     int64_t band_images, band_units;    /* of a band */
     int64_t bands;
+    int64_t gap;                        /* floats left free behind a copied row */
     bool copied;
     int64_t row, image;                 /* floats from one row, image to the next */
 };
@@ -64,8 +65,9 @@ struct part {                           /* a band: units [unit, unit + units) of
     int64_t image, images, unit, units; /* images [image, image + images) */
 };
 
-/* Fill the lower half of a band from the upper.  `pixels`: how many units_x in
- * all a band should have about; `multiple`: of how many, if that can be. */
+/* Fill the lower half of a band from the upper; `copied` may be set to have a
+ * copy in any case.  `pixels`: how many units_x in all a band should have about;
+ * `multiple`: of how many, if that can be. */
 void band_plan(struct band *v, int64_t pixels, int64_t multiple);
 struct part band_part(const struct band *v, int64_t band);
 /* Floats that band_load wants. */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "conv.h"
 
-/* The number from base to 2 base - 1, at most `all`, whose multiple of `each`
+/* The number from base to 3 base, at most `all`, whose multiple of `each`
  * leaves the least over. */
 static int64_t fitting(int64_t base, int64_t all, int64_t each, int64_t multiple)
 {
@@ -17,7 +17,7 @@ static int64_t fitting(int64_t base, int64_t all, int64_t each, int64_t multiple
 
     if (base >= all)
         return all;
-    for (int64_t i = base; i < 2 * base && i <= all; i++) {
+    for (int64_t i = base; i <= 3 * base && i <= all; i++) {
         int64_t rows = i * each;
         double waste = (double)(divide_up(rows, multiple) * multiple) / (double)rows;
         if (waste < best - 1e-9) {
@@ -47,9 +47,9 @@ void band_plan(struct band *v, int64_t pixels, int64_t multiple)
 
     int64_t last_y = v->first_y + (v->units_y - 1) * v->step_y + v->span_y;
     int64_t last_x = v->first_x + (v->units_x - 1) * v->step_x + v->span_x;
-    v->copied = v->first_y < 0 || v->first_x < 0 || last_y > v->h || last_x > v->w;
+    v->copied = v->copied || v->first_y < 0 || v->first_x < 0 || last_y > v->h || last_x > v->w;
     if (v->copied) {
-        v->row = (last_x - v->first_x) * v->c;
+        v->row = (last_x - v->first_x) * v->c + v->gap;
         v->image = ((v->band_units - 1) * v->step_y + v->span_y) * v->row;
     } else {
         v->row = v->w * v->c;
@@ -85,7 +85,7 @@ const float *band_load(const struct band *v, const struct part *part,
         return x + (part->image * v->h + y) * of_row + v->first_x * v->c;
 
     /* A row of the copy: zeros [0, from), pixels [from, to), zeros [to, row). */
-    int64_t columns = v->row / v->c;
+    int64_t columns = (v->row - v->gap) / v->c;
     int64_t from = least(columns, most(0, -v->first_x));
     int64_t to = most(from, least(columns, v->w - v->first_x));
     int64_t skip = most(0, v->first_x) * v->c;

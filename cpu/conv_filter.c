@@ -6,8 +6,8 @@
  *
  * Rows of the tiles are filter elements rsc, columns are output channels, and
  * the depth is pixels: of x, MR consecutive floats of each window are read where
- * they lie; y's channels are packed as panels.  Where a window's runs are
- * shorter than MR (one to three channels), its elements are packed too.
+ * they lie; y's channels are packed as panels.  Runs shorter than MR (one to
+ * three channels) are read beyond their end, into rows that nobody collects.
  *
  * The pixels are cut into bands, and the bands dealt to slots, both by the plan.
  * Each band's sum starts at zero and is added to its slot's, band after band;
@@ -20,27 +20,25 @@ enum {
     BAND_PIXELS = 384,           /* of a band, about: the terms of a float sum */
     MAX_SLOTS = 32,
     SLOT_WORK = 1 << 19,         /* multiplications that make a slot worth its sum */
-    SLOT_MEMORY = 1 << 22,       /* floats of all slots, where one is not larger */
-    WASTE = 4                    /* a tile may waste one row in so many */
+    SLOT_MEMORY = 1 << 22        /* floats of all slots, where one is not larger */
 };
 
-/* Rows [skip, MR) of a tile are the filter elements from `element` on. */
+/* Rows [skip, skip + rows) of a tile are the filter elements from `element` on. */
 struct row_tile {
-    int64_t at;                  /* its first element, from a window's first */
-    int64_t element;
-    int skip;                    /* rows that the tile before has too */
+    int64_t at;                  /* row 0, from a window's first element */
+    int64_t element, rows;
+    int64_t skip;                /* rows that the tile before has too */
 };
 
 struct filter {
     struct problem v;
     const struct ukernel *u;
     struct band band;
-    bool depthwise, packs;
+    bool depthwise;
     int64_t cg, kg, window;      /* channels of a group; r s cg */
+    int64_t run;                 /* consecutive elements of a window */
     int64_t pixels;              /* of a full band */
     int64_t *at;                 /* of each: offset of its window in the band */
-    int64_t *step;               /* packed tiles: 0, MR, 2 MR, ... */
-    int64_t *element;            /* offset of each filter element in a window */
     int tiles;
     struct row_tile *tile;
     int64_t padded;              /* columns in whole panels */
@@ -56,47 +54,26 @@ static int panel_width(const struct filter *s, int64_t first)
 
 /* ---- plan ------------------------------------------------------------- */
 
-/* Tiles over a window: runs of `length` elements, each in whole tiles, the last
+/* Tiles over a window.  A run of `length` elements takes whole tiles, the last
  * of which is moved back so as not to read beyond the run. */
-static void tile_runs(struct filter *s, int64_t length)
-{
-    int MR = s->u->MR;
-
-    for (int64_t run = 0; run < s->window; run += length)
-        for (int64_t i = 0; i < length; i += MR) {
-            int skip = (int)most(0, i + MR - length);
-            s->tile[s->tiles++] = (struct row_tile){ s->element[run + i - skip], run + i, skip };
-        }
-}
-
 static int tiles_plan(ebm_context *ctx, struct filter *s)
 {
     const struct problem *v = &s->v;
-    int64_t MR = s->u->MR;
-    /* The columns s of a window touch when nothing lies between them. */
-    int64_t length = v->groups == 1 && v->dilation_x == 1 ? v->s * v->c : s->cg;
-    int64_t whole = divide_up(length, MR) * MR;
+    int64_t MR = s->u->MR, length = s->run, tiles = divide_up(length, MR);
+    int64_t runs = s->window / length, in_row = runs / v->r;
 
-    s->packs = length < MR || (whole - length) * WASTE > whole;
-    s->element = mem_new(ctx, (size_t)s->window, sizeof *s->element);
-    s->tile = mem_new(ctx, (size_t)s->window, sizeof *s->tile);
-    s->step = mem_new(ctx, (size_t)s->pixels, sizeof *s->step);
-    if (!s->element || !s->tile || !s->step)
+    s->tile = mem_new(ctx, (size_t)(runs * tiles), sizeof *s->tile);
+    if (!s->tile)
         return EBM_ERR_NOMEM;
-
-    int64_t e = 0;
-    for (int64_t r = 0; r < v->r; r++)
-        for (int64_t j = 0; j < v->s; j++)
-            for (int64_t c = 0; c < s->cg; c++)
-                s->element[e++] = r * v->dilation_y * s->band.row + j * v->dilation_x * v->c + c;
-    for (int64_t i = 0; i < s->pixels; i++)
-        s->step[i] = i * MR;
-    if (s->packs)
-        for (e = 0; e < s->window; e += MR)
-            s->tile[s->tiles++] = (struct row_tile){ e, e, 0 };
-    else
-        tile_runs(s, length);
-
+    for (int64_t run = 0; run < runs; run++)
+        for (int64_t i = 0; i < length; i += MR) {
+            int64_t skip = length < MR ? 0 : most(0, i + MR - length);
+            int64_t at = run / in_row * v->dilation_y * s->band.row
+                       + run % in_row * v->dilation_x * v->c;
+            s->tile[s->tiles++] = (struct row_tile){
+                at + i - skip, run * length + i, least(MR - skip, length - i), skip,
+            };
+        }
     int64_t whole_panels = (s->kg - 1) / s->u->NR * s->u->NR;
     s->padded = whole_panels + panel_width(s, whole_panels);
     s->sums = v->groups * s->tiles * MR * s->padded;
@@ -120,6 +97,9 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
         .span_y = (v->r - 1) * v->dilation_y + 1, .span_x = (v->s - 1) * v->dilation_x + 1,
         .step_y = v->stride_y, .step_x = v->stride_x, .units_y = v->p, .units_x = v->q,
     };
+    /* The columns s of a window touch when nothing lies between them. */
+    s->run = v->groups == 1 && v->dilation_x == 1 ? v->s * v->c : s->cg;
+    s->band.copied = s->run < s->u->MR;      /* to read beyond runs safely */
     band_plan(&s->band, BAND_PIXELS, 1);
     s->pixels = s->band.band_images * s->band.band_units * v->q;
 
@@ -144,10 +124,8 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     int64_t slots = least(MAX_SLOTS, least(s->band.bands, 1 + work / SLOT_WORK));
     s->slots = (int)most(1, least(slots, SLOT_MEMORY / s->sums));
 
-    /* the slots' sums | per thread: copy of the band, panel of y, tile of x */
-    s->own = line_up(band_size(&s->band))
-           + line_up((size_t)s->pixels * (size_t)s->u->NR)
-           + line_up((size_t)s->pixels * (size_t)s->u->MR);
+    /* the slots' sums | per thread: copy of the band, panel of y */
+    s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR);
     *scratch = ((size_t)s->slots * line_up((size_t)s->sums)
                 + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
@@ -158,8 +136,6 @@ static void filter_free(ebm_context *ctx, void *self)
     struct filter *s = self;
 
     mem_free(ctx, s->at);
-    mem_free(ctx, s->step);
-    mem_free(ctx, s->element);
     mem_free(ctx, s->tile);
 }
 
@@ -169,31 +145,15 @@ static void pack_y(const float *y, int64_t pixels, int64_t k, int64_t columns, i
                    float *packed)
 {
     for (int64_t i = 0; i < pixels; i++, y += k, packed += width) {
-        for (int64_t j = 0; j < columns; j++)
-            packed[j] = y[j];
+        memcpy(packed, y, (size_t)columns * sizeof *y);
         for (int64_t j = columns; j < width; j++)
-            packed[j] = 0;
-    }
-}
-
-/* Elements of one tile from every window; rows behind the last are zero. */
-static void pack_x(const struct filter *s, const struct row_tile *tile, const float *x,
-                   int64_t pixels, float *packed)
-{
-    int n = (int)least(s->u->MR, s->window - tile->element);
-    const int64_t *element = s->element + tile->element;
-
-    for (int64_t i = 0; i < pixels; i++, packed += s->u->MR) {
-        for (int j = 0; j < n; j++)
-            packed[j] = x[s->at[i] + element[j]];
-        for (int j = n; j < s->u->MR; j++)
             packed[j] = 0;
     }
 }
 
 /* One band into its slot: sums[group][panel][tile][MR][width]. */
 static void add_band(const struct filter *s, int64_t pixels, const float *x, const float *y,
-                     float *sums, float *y_panel, float *x_tile)
+                     float *sums, float *y_panel)
 {
     const struct ukernel *u = s->u;
 
@@ -203,15 +163,8 @@ static void add_band(const struct filter *s, int64_t pixels, const float *x, con
             gemm_cols *kernel = width == u->NR ? u->cols : u->cols_narrow;
             pack_y(y + g * s->kg + first, pixels, s->v.k, least(width, s->kg - first), width,
                    y_panel);
-            for (int t = 0; t < s->tiles; t++, sums += u->MR * width) {
-                const struct row_tile *tile = &s->tile[t];
-                if (s->packs) {
-                    pack_x(s, tile, x + g * s->cg, pixels, x_tile);
-                    kernel(pixels, s->step, x_tile, y_panel, sums);
-                } else {
-                    kernel(pixels, s->at, x + g * s->cg + tile->at, y_panel, sums);
-                }
-            }
+            for (int t = 0; t < s->tiles; t++, sums += u->MR * width)
+                kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, y_panel, sums);
         }
 }
 
@@ -231,7 +184,6 @@ static void run_slot(const struct filter *s, int slot, const float *x, const flo
                      float *sums, float *own)
 {
     float *y_panel = own + line_up(band_size(&s->band));
-    float *x_tile = y_panel + line_up((size_t)s->pixels * (size_t)s->u->NR);
     int64_t last = s->band.bands * (slot + 1) / s->slots;
 
     memset(sums, 0, (size_t)s->sums * sizeof *sums);
@@ -243,7 +195,7 @@ static void run_slot(const struct filter *s, int slot, const float *x, const flo
         if (s->depthwise)
             add_band_depthwise(s, pixels, from, dy, sums);
         else
-            add_band(s, pixels, from, dy, sums, y_panel, x_tile);
+            add_band(s, pixels, from, dy, sums, y_panel);
     }
 }
 
@@ -253,7 +205,6 @@ static void collect(const struct filter *s, int64_t piece, const float *sums, fl
     int64_t MR = s->u->MR, slot = (int64_t)line_up((size_t)s->sums);
     int64_t g = piece / s->tiles, t = piece % s->tiles;
     const struct row_tile *tile = &s->tile[t];
-    int64_t rows = least(MR - tile->skip, s->window - tile->element);
 
     sums += g * s->tiles * MR * s->padded;
     for (int64_t first = 0; first < s->kg; first += s->u->NR) {
@@ -261,7 +212,7 @@ static void collect(const struct filter *s, int64_t piece, const float *sums, fl
         const float *from = sums + s->tiles * MR * first + (t * MR + tile->skip) * width;
         float *to = f + (g * s->kg + first) * s->window + tile->element;
         for (int64_t j = 0; j < columns; j++)
-            for (int64_t i = 0; i < rows; i++) {
+            for (int64_t i = 0; i < tile->rows; i++) {
                 float sum = 0;
                 for (int n = 0; n < s->slots; n++)
                     sum += from[n * slot + i * width + j];

@@ -27,7 +27,9 @@ enum {
     BAND_FLOATS = 16384,     /* of the result, so that the epilogue finds them cached */
     BAND_PIXELS = 4096,      /* at most */
     MANY_BANDS = 16,         /* enough for any number of threads to share evenly */
+    PLACES = 2048,           /* bytes: half the span of a first cache's way */
     MATMUL_TAP = 256,        /* packing's grain */
+    SQUARE = 16,             /* of transposing: a cache line */
     SMALL = 1 << 15          /* multiplications that are not worth a second thread */
 };
 
@@ -169,7 +171,7 @@ static int64_t band_pixels(const struct rows *s, int64_t all)
     int64_t pixels = most(BAND_FLOATS / s->out_c, 8 * s->u->MR);
 
     pixels = least(pixels, BAND_PIXELS);
-    return most(least(pixels, divide_up(all, MANY_BANDS)), 2 * s->u->MR);
+    return most(least(pixels, divide_up(all, MANY_BANDS)), 4 * s->u->MR);
 }
 
 static int matmul_plan(ebm_context *ctx, struct rows *s)
@@ -192,6 +194,11 @@ static int matmul_plan(ebm_context *ctx, struct rows *s)
         .n = 1, .h = v->rows, .w = 1, .c = v->depth, .span_y = 1, .span_x = 1,
         .step_y = 1, .step_x = 1, .units_y = v->rows, .units_x = 1,
     };
+    /* Rows that far apart would all want the same places of the cache. */
+    if (v->depth * (int64_t)sizeof(float) % PLACES == 0 && v->columns >= 2 * s->u->NR) {
+        s->band.copied = true;
+        s->band.gap = SQUARE;
+    }
     band_plan(&s->band, band_pixels(s, v->rows * v->batch), s->u->MR);
 
     s->phase = mem_new(ctx, 1, sizeof *s->phase);
@@ -375,8 +382,7 @@ static void pack_tile(const struct rows *s, const float *f, int64_t terms, int64
 {
     if (s->f_column == 1) {
         for (int64_t k = 0; k < terms; k++, packed += width) {
-            for (int64_t j = 0; j < columns; j++)
-                packed[j] = f[k * s->f_term + j];
+            memcpy(packed, f + k * s->f_term, (size_t)columns * sizeof *f);
             for (int64_t j = columns; j < width; j++)
                 packed[j] = 0;
         }
@@ -543,14 +549,21 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
     }
 }
 
-/* a [k,m] of each batch to [m,k], in stripes of cache lines. */
+/* a [k,m] of each batch to [m,k], by squares, so that whole cache lines are read
+ * and written however the rows' distance falls into the cache. */
 static void transpose(const float *a, float *to, int64_t rows, int64_t depth, int64_t stripe)
 {
-    int64_t first = stripe * 16, last = least(first + 16, rows);
+    int64_t first = stripe * SQUARE, n = least(SQUARE, rows - first);
+    float square[SQUARE][SQUARE];
 
-    for (int64_t k = 0; k < depth; k++)
-        for (int64_t i = first; i < last; i++)
-            to[i * depth + k] = a[k * rows + i];
+    for (int64_t k0 = 0; k0 < depth; k0 += SQUARE) {
+        int64_t terms = least(SQUARE, depth - k0);
+        for (int64_t k = 0; k < terms; k++)
+            for (int64_t i = 0; i < n; i++)
+                square[i][k] = a[(k0 + k) * rows + first + i];
+        for (int64_t i = 0; i < n; i++)
+            memcpy(to + (first + i) * depth + k0, square[i], (size_t)terms * sizeof *to);
+    }
 }
 
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *f,
@@ -561,7 +574,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     float *packed = scratch;
     float *turned = packed + line_up((size_t)(v->batch * s->packed));
     float *owned = turned + line_up((size_t)(v->batch * s->transposed));
-    int64_t stripes = s->transposed ? divide_up(v->rows, 16) : 0;
+    int64_t stripes = s->transposed ? divide_up(v->rows, SQUARE) : 0;
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
     int64_t out_batch = v->rows * v->columns;
     int phases = s->phases_y * s->phases_x;

@@ -16,11 +16,18 @@
 #endif
 
 #if defined __AVX512F__
-enum { LANES = 16, MR = 12 };
+#define LANES 16
+#define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), \
+                     f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+enum { MR = 12 };
 #elif defined __AVX__
-enum { LANES = 8, MR = 6 };
+#define LANES 8
+#define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+enum { MR = 6 };
 #else
-enum { LANES = 4, MR = 6 };
+#define LANES 4
+#define EACH_LANE(f) f(0), f(1), f(2), f(3)
+enum { MR = 6 };
 #endif
 enum { NS = LANES, NR = 2 * LANES };
 
@@ -111,73 +118,111 @@ ROWS(rows_narrow, 1)
 COLS(cols, 2)
 COLS(cols_narrow, 1)
 
-/* The sum of the lanes, by halves. */
-static inline float sum(vec v)
-{
-    float part[LANES];
+/* Lanes of a and b, by constant indices; b's lanes follow a's. */
+#ifdef __clang__
+#define SHUFFLE(a, b, lane) __builtin_shufflevector(a, b, EACH_LANE(lane))
+#else
+typedef int ivec __attribute__((vector_size(LANES * sizeof(int))));
+#define SHUFFLE(a, b, lane) __builtin_shuffle(a, b, (ivec){ EACH_LANE(lane) })
+#endif
 
-    store(part, v);
-    UNROLL for (int half = LANES / 2; half > 4; half /= 2)
-        UNROLL for (int l = 0; l < half; l++)
-            part[l] += part[l + half];
-    if (LANES > 4)
-        UNROLL for (int l = 0; l < 4; l++)
-            part[l] += part[l + 4];
-    return (part[0] + part[2]) + (part[1] + part[3]);
+/* Sums of the lanes of four vectors, two into one at a time:
+ *
+ *     x xxxxxxxx                        x is halved: [xxxx yyyy]; then, within
+ *     y yyyyyyyy  -> [xxxx yyyy] ...    halves, quartered: [xx zz yy ww]; what
+ *                                       is left of each is summed in place */
+#define HALF (LANES / 2)
+#define QUARTER (LANES / 4)
+#define HALF_LOW(i)     ((i) < HALF ? (i) : LANES + (i) - HALF)
+#define HALF_HIGH(i)    ((i) < HALF ? (i) + HALF : LANES + (i))
+#define QUARTER_LOW(i)  ((i) % HALF < QUARTER ? (i) : LANES + (i) - QUARTER)
+#define QUARTER_HIGH(i) ((i) % HALF < QUARTER ? (i) + QUARTER : LANES + (i))
+#define OTHER_PAIR(i)   ((i) ^ 2)
+#define OTHER(i)        ((i) ^ 1)
+
+static inline void sums(vec x, vec y, vec z, vec w, float *sum)
+{
+    vec xy = SHUFFLE(x, y, HALF_LOW) + SHUFFLE(x, y, HALF_HIGH);
+    vec zw = SHUFFLE(z, w, HALF_LOW) + SHUFFLE(z, w, HALF_HIGH);
+    vec all = SHUFFLE(xy, zw, QUARTER_LOW) + SHUFFLE(xy, zw, QUARTER_HIGH);
+
+#if LANES == 16
+    all += SHUFFLE(all, all, OTHER_PAIR);
+#endif
+#if LANES >= 8
+    all += SHUFFLE(all, all, OTHER);
+#endif
+    sum[0] = all[0];
+    sum[2] = all[QUARTER];
+    sum[1] = all[2 * QUARTER];
+    sum[3] = all[3 * QUARTER];
 }
 
-/* Four rows at a time against N columns; what is left of a run behind the last
+/* R rows at a time against N columns; what is left of a run behind the last
  * whole vector is summed apart. */
-enum { DOT_ROWS = 4 };
-
-#define DOT(name, N)                                                    \
+#define DOT(name, N, R)                                                 \
 static void name(int runs, const struct run *run, const float *const *a,\
                  const float *b, int64_t ldb, float *const *c)          \
 {                                                                       \
-    vec acc[DOT_ROWS][N];                                               \
-    float rest[DOT_ROWS][N] = { { 0 } };                                \
+    vec acc[R][N];                                                      \
+    float rest[R][N] = { { 0 } };                                       \
                                                                         \
-    UNROLL for (int i = 0; i < DOT_ROWS; i++)                           \
+    UNROLL for (int i = 0; i < R; i++)                                  \
         UNROLL for (int j = 0; j < N; j++)                              \
             acc[i][j] = (vec){ 0 };                                     \
     for (int t = 0; t < runs; b += run[t].len, t++) {                   \
         int64_t k = 0, at = run[t].at;                                  \
         for (; k + LANES <= run[t].len; k += LANES) {                   \
-            vec ai[DOT_ROWS];                                           \
-            UNROLL for (int i = 0; i < DOT_ROWS; i++)                   \
-                ai[i] = load(a[i] + at + k);                            \
-            UNROLL for (int j = 0; j < N; j++) {                        \
-                vec bj = load(b + j * ldb + k);                         \
-                UNROLL for (int i = 0; i < DOT_ROWS; i++)               \
-                    acc[i][j] += ai[i] * bj;                            \
+            vec bk[N];                                                  \
+            UNROLL for (int j = 0; j < N; j++)                          \
+                bk[j] = load(b + j * ldb + k);                          \
+            UNROLL for (int i = 0; i < R; i++) {                        \
+                vec ai = load(a[i] + at + k);                           \
+                UNROLL for (int j = 0; j < N; j++)                      \
+                    acc[i][j] += ai * bk[j];                            \
             }                                                           \
         }                                                               \
         for (; k < run[t].len; k++)                                     \
-            for (int i = 0; i < DOT_ROWS; i++)                          \
+            for (int i = 0; i < R; i++)                                 \
                 for (int j = 0; j < N; j++)                             \
                     rest[i][j] += a[i][at + k] * b[j * ldb + k];        \
     }                                                                   \
-    UNROLL for (int i = 0; i < DOT_ROWS; i++)                           \
-        UNROLL for (int j = 0; j < N; j++)                              \
-            c[i][j] = sum(acc[i][j]) + rest[i][j];                      \
+    UNROLL for (int j = 0; j < N; j++)                                  \
+        UNROLL for (int i = 0; i < R; i += 4) {                         \
+            const int f = i > R - 4 ? R - 4 : i;                        \
+            float sum[4];                                               \
+            sums(acc[f][j], acc[f + 1][j], acc[f + 2][j], acc[f + 3][j], sum); \
+            UNROLL for (int l = 0; l < 4; l++)                          \
+                c[f + l][j] = sum[l] + rest[f + l][j];                  \
+        }                                                               \
 }
 
-DOT(dot1, 1)
-DOT(dot2, 2)
-DOT(dot3, 3)
-DOT(dot4, 4)
+/* As many rows as registers bear. */
+#if LANES == 16
+enum { ROWS_OF_2 = MR, ROWS_OF_4 = 6 };
+#else
+enum { ROWS_OF_2 = MR, ROWS_OF_4 = 4 };
+#endif
+DOT(dot1, 1, ROWS_OF_2)
+DOT(dot2, 2, ROWS_OF_2)
+DOT(dot3, 3, ROWS_OF_4)
+DOT(dot4, 4, ROWS_OF_4)
 
 static void dot(int runs, const struct run *run, const float *const *a,
                 const float *b, int64_t ldb, int n, float *const *c)
 {
-    static void (*const by_columns[])(int, const struct run *, const float *const *,
-                                      const float *, int64_t, float *const *) = {
-        dot1, dot2, dot3, dot4,
+    static const struct {
+        void (*dot)(int, const struct run *, const float *const *, const float *,
+                    int64_t, float *const *);
+        int rows;
+    } by_columns[GEMM_DOT_COLUMNS] = {
+        { dot1, ROWS_OF_2 }, { dot2, ROWS_OF_2 }, { dot3, ROWS_OF_4 }, { dot4, ROWS_OF_4 },
     };
-    for (int i = 0; i < MR; i += DOT_ROWS) {
-        if (i > MR - DOT_ROWS)
-            i = MR - DOT_ROWS;    /* rows again rather than rows too many */
-        by_columns[n - 1](runs, run, a + i, b, ldb, c + i);
+    int rows = by_columns[n - 1].rows;
+
+    for (int i = 0; i < MR; i += rows) {
+        int first = i > MR - rows ? MR - rows : i;    /* some again, none too many */
+        by_columns[n - 1].dot(runs, run, a + first, b, ldb, c + first);
     }
 }
 

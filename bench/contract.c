@@ -1,0 +1,200 @@
+/* contract.c - speed of matrix products and convolutions.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *     contract [THREADS [REPEATS [NAME]]]
+ *
+ * NAME: only layers whose name holds it.
+ * GFLOP/s count the operations of the definition.  The peak is that of the
+ * micro-kernel alone on data in the first cache; each figure is the median of
+ * REPEATS timings, and the peak is measured again beside each, since machines
+ * change their pace.  Shapes that the kernels are bad at are listed too. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "contract.h"
+#include "gemm.h"
+#include "isa.h"
+
+/* One thread is timed in seconds of the processor, which others sharing the
+ * machine lengthen less. */
+static clockid_t timer = CLOCK_PROCESS_CPUTIME_ID;
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(timer, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *a, int n)
+{
+    qsort(a, (size_t)n, sizeof *a, by_size);
+    return a[n / 2];
+}
+
+/* One core's GFLOP/s in the micro-kernel. */
+static double peak(const struct ukernel *u)
+{
+    enum { DEPTH = 192, CALLS = 2000 };
+    static float a[GEMM_MAX_MR * DEPTH], b[GEMM_MAX_NR * DEPTH], c[GEMM_MAX_MR * GEMM_MAX_NR];
+    const float *rows[GEMM_MAX_MR];
+    float *to[GEMM_MAX_MR];
+    struct run run = { 0, DEPTH };
+
+    for (int i = 0; i < u->MR; i++) {
+        rows[i] = a + i * DEPTH;
+        to[i] = c + i * u->NR;
+    }
+    double start = now();
+    for (int i = 0; i < CALLS; i++)
+        u->rows(1, &run, rows, b, to, false);
+    return 2e-9 * CALLS * DEPTH * u->MR * u->NR / (now() - start);
+}
+
+/* A layer: its convolution and both partners; r 0: a product [n,c] x [c,k]. */
+static const struct layer {
+    const char *name;
+    int n, h, c, r, stride, pad, k, groups;
+} layers[] = {
+    { "digits 5x5 s2 1-16, 32x32",    64, 32,    1, 5, 2, 2,  16,   1 },
+    { "digits 3x3 s2 16-32, 16x16",   64, 16,   16, 3, 2, 1,  32,   1 },
+    { "digits 3x3 s2 32-64, 8x8",     64,  8,   32, 3, 2, 1,  64,   1 },
+    { "digits 3x3 s2 64-64, 4x4",     64,  4,   64, 3, 2, 1,  64,   1 },
+    { "digits linear 256-64",         64,  1,  256, 0, 1, 0,  64,   1 },
+    { "digits linear 64-1",           64,  1,   64, 0, 1, 0,   1,   1 },
+    { "3x3 3-64, 32x32",              64, 32,    3, 3, 1, 1,  64,   1 },
+    { "3x3 64-3, 32x32",              64, 32,   64, 3, 1, 1,   3,   1 },
+    { "3x3 64-64, 32x32",             64, 32,   64, 3, 1, 1,  64,   1 },
+    { "3x3 128-128, 32x32",           16, 32,  128, 3, 1, 1, 128,   1 },
+    { "3x3 128-128, 16x16",           64, 16,  128, 3, 1, 1, 128,   1 },
+    { "3x3 256-256, 8x8",             64,  8,  256, 3, 1, 1, 256,   1 },
+    { "1x1 64-64, 32x32",             64, 32,   64, 1, 1, 0,  64,   1 },
+    { "1x1 128-128, 16x16",           64, 16,  128, 1, 1, 0, 128,   1 },
+    { "3x3 s2 64-128, 32x32",         64, 32,   64, 3, 2, 1, 128,   1 },
+    { "4x4 s2 128-256, 16x16",        64, 16,  128, 4, 2, 1, 256,   1 },
+    { "3x3 depthwise 64, 32x32",      64, 32,   64, 3, 1, 1,  64,  64 },
+    { "3x3 64-64 in 4 groups, 32x32", 64, 32,   64, 3, 1, 1,  64,   4 },
+    { "product 512x512x512",         512,  1,  512, 0, 1, 0, 512,   1 },
+    { "product 1024x1024x1024",     1024,  1, 1024, 0, 1, 0, 1024,  1 },
+    { "product 4096x64x64",         4096,  1,   64, 0, 1, 0,  64,   1 },
+    { "product 64x1000x1000",         64,  1, 1000, 0, 1, 0, 1000,  1 },
+};
+
+static struct node node_of_layer(const struct layer *v, enum op op, struct shape *a,
+                                 struct shape *b, double *flop)
+{
+    int p = v->r ? (v->h + 2 * v->pad - v->r) / v->stride + 1 : 1;
+    struct shape x = { 4, { v->n, v->h, v->h, v->c } };
+    struct shape f = { 4, { v->k, v->r, v->r, v->c / v->groups } };
+    struct shape y = { 4, { v->n, p, p, v->k } };
+    struct node node = { .op = op };
+
+    *flop = 2.0 * v->n * p * p * v->k * (v->r ? v->r * v->r : 1) * (v->c / v->groups);
+    if (v->r == 0) {
+        x = (struct shape){ 2, { v->n, v->c } };
+        f = (struct shape){ 2, { v->c, v->k } };
+        y = (struct shape){ 2, { v->n, v->k } };
+        node.op = OP_MATMUL;
+        node.attr.matmul.tb = op == OP_CONV_DATA;       /* x = y f' */
+        node.attr.matmul.ta = op == OP_CONV_FILTER;     /* f = x' y */
+    } else {
+        node.attr.conv = (ebm_conv_spec){ { v->stride, v->stride },
+            { v->pad, v->pad, v->pad, v->pad }, { 1, 1 }, v->groups };
+    }
+    node.shape = op == OP_CONV ? y : op == OP_CONV_DATA ? x : f;
+    *a = op == OP_CONV_DATA ? y : x;
+    *b = op == OP_CONV_FILTER ? y : f;
+    return node;
+}
+
+static float *floats(ebm_context *ctx, int64_t n)
+{
+    float *a = mem_new(ctx, (size_t)n, sizeof *a);
+
+    for (int64_t i = 0; a && i < n; i++)
+        a[i] = (float)(i * 2654435761u % 1000) / 1000 - 0.5f;
+    return a;
+}
+
+/* Prints GFLOP/s and per cent of the peak of all threads; false if it failed. */
+static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op, int repeats)
+{
+    enum { MAX_REPEATS = 101 };
+    double rate[MAX_REPEATS], share[MAX_REPEATS], flop;
+    struct shape as, bs;
+    struct node node = node_of_layer(layer, op, &as, &bs, &flop);
+    struct contract *contract;
+
+    if (repeats > MAX_REPEATS)
+        repeats = MAX_REPEATS;
+    if (contract_new(cpu, &node, &as, &bs, &contract) < 0)
+        return false;
+    float *a = floats(cpu->ctx, shape_count(&as)), *b = floats(cpu->ctx, shape_count(&bs));
+    float *out = floats(cpu->ctx, shape_count(&node.shape));
+    void *scratch = mem_new(cpu->ctx, contract_scratch(contract) + 1, 1);
+    bool good = a && b && out && scratch;
+
+    int calls = 1 + (int)(2e8 / flop);
+    for (int i = -1; good && i < repeats; i++) {
+        double top = peak(cpu->ukernel), start = now();
+        for (int j = 0; j < calls; j++)
+            contract_run(cpu, contract, a, b, out, scratch, NULL);
+        if (i < 0)
+            continue;                                   /* warm-up */
+        rate[i] = 1e-9 * flop * calls / (now() - start);
+        share[i] = 100 * rate[i] / (top * cpu->threads);
+    }
+    if (good)
+        printf(" %8.1f %4.0f%%", median(rate, repeats), median(share, repeats));
+    mem_free(cpu->ctx, a);
+    mem_free(cpu->ctx, b);
+    mem_free(cpu->ctx, out);
+    mem_free(cpu->ctx, scratch);
+    contract_free(cpu, contract);
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    static const enum op ops[] = { OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
+    int threads = argc > 1 ? atoi(argv[1]) : 1, repeats = argc > 2 ? atoi(argv[2]) : 5;
+    unsigned flags = cpu_flags();
+    ebm_context *ctx;
+
+    if (threads < 1 || repeats < 1 || ebm_context_new(NULL, &ctx) < 0) {
+        fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME]]]\n");
+        return 2;
+    }
+    if (threads > 1)
+        timer = CLOCK_MONOTONIC;
+    struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags,
+                       .ukernel = ukernel_best(flags) };
+    printf("%s %dx%d, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
+           cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, threads,
+           threads > 1 ? "s" : "", peak(cpu.ukernel));
+    printf("%-30s %14s %14s %14s\n", "", "forward", "data", "filter");
+    for (size_t i = 0; i < COUNT(layers); i++) {
+        if (argc > 3 && !strstr(layers[i].name, argv[3]))
+            continue;
+        printf("%-30s", layers[i].name);
+        for (size_t o = 0; o < COUNT(ops); o++)
+            if (!measure(&cpu, &layers[i], ops[o], repeats)) {
+                fprintf(stderr, "\n%s: %s\n", layers[i].name, ebm_message(ctx));
+                return 1;
+            }
+        printf("\n");
+        fflush(stdout);
+    }
+    ebm_context_free(ctx);
+    return 0;
+}
