@@ -1,0 +1,24 @@
+/* model.h - models as the library's own files see them.
+ *
+ * SPDX-License-Identifier: ISC */
+#ifndef EBM_MODEL_H
+#define EBM_MODEL_H
+
+#include "methods/method.h"
+#include "weights.h"
+
+/* The metadata of a model's file. */
+#define MODEL_FORMAT "libebm model 1"
+
+/* The size of images that a recipe names; EBM_ERR_ARG where it does not. */
+int model_image(ebm_context *ctx, struct recipe *recipe, int64_t image[3]);
+
+/* A model from its settings, "key = value" lines, without weights yet.
+ * name: of the source, for messages. */
+int model_new(ebm_backend *backend, const char *settings, const char *name,
+              const ebm_model_options *options, ebm_model **model);
+ebm_store *model_store(ebm_model *model);
+/* Bytes of its store and of its programs. */
+size_t model_bytes(const ebm_model *model);
+
+#endif
