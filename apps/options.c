@@ -12,7 +12,7 @@
 #include "options.h"
 #include "tool.h"
 
-enum { MAX_ROWS = 32, HELP = 1000, VERSION, FIRST };
+enum { MAX_ROWS = 32, CODE_HELP = 1000, CODE_VERSION, CODE_FIRST };
 
 static void print_row(const char *name, char letter, const char *argument, const char *help)
 {
@@ -154,7 +154,7 @@ int options_read(const struct tool *tool, int argc, char **argv, int *operand)
         const char letter[3] = { row->letter, row->argument ? ':' : 0, 0 };
         longs[i].name = row->name;
         longs[i].has_arg = row->argument ? required_argument : no_argument;
-        longs[i].val = FIRST + (int)i;
+        longs[i].val = CODE_FIRST + (int)i;
         strcat(shorts, letter);
         if (row->kind == OPTION_TEXTS) {
             struct texts *texts = row->value;
@@ -163,20 +163,20 @@ int options_read(const struct tool *tool, int argc, char **argv, int *operand)
         }
     }
     longs[n].name = "help";
-    longs[n].val = HELP;
+    longs[n].val = CODE_HELP;
     longs[n + 1].name = "version";
-    longs[n + 1].val = VERSION;
+    longs[n + 1].val = CODE_VERSION;
 
     opterr = 0;
     while (optind < argc) {
         const char *given = argv[optind];
         if ((c = getopt_long(argc, argv, shorts, longs, NULL)) < 0)
             break;
-        if (c == HELP || c == 'h') {
+        if (c == CODE_HELP || c == 'h') {
             options_print(tool);
             return tool_end(EXIT_DONE);
         }
-        if (c == VERSION || c == 'V') {
+        if (c == CODE_VERSION || c == 'V') {
             printf("%s (libebm) %s\n", tool->name, ebm_version());
             return tool_end(EXIT_DONE);
         }
@@ -186,7 +186,7 @@ int options_read(const struct tool *tool, int argc, char **argv, int *operand)
             return unknown(tool, argv[optind - 1][0] == '-' ? argv[optind - 1] : given);
         const struct option_row *row = NULL;
         for (size_t i = 0; i < n; i++)
-            if (c == FIRST + (int)i || (tool->rows[i].letter && c == tool->rows[i].letter))
+            if (c == CODE_FIRST + (int)i || (tool->rows[i].letter && c == tool->rows[i].letter))
                 row = &tool->rows[i];
         if (!take(row, optarg))
             return wrong_argument(tool, row, optarg ? optarg : "");
