@@ -136,7 +136,7 @@ static inline float root(float x)
  * quarters, the next 22 by odd multiples of 2^-23 quarters within +-1/8 turn. */
 static inline void box_muller(uint32_t radius, uint32_t angle, float *first, float *second)
 {
-    const float STEP = 1.87253914e-7f;                  /* pi/2 2^-23 */
+    const float STEP = 1.87253519e-7f;                  /* pi/2 2^-23 */
     float r = root(minus_two_log((radius >> 8) + 1));
     uint32_t quarter = angle >> 30;
     float a = (float)((int32_t)((angle >> 8) & 0x3fffff) * 2 + 1 - (1 << 22)) * STEP;
