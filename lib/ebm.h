@@ -150,14 +150,16 @@ typedef struct ebm_data ebm_data;
  *                   blue as CIFAR and ImageNet32 have them; [n,784]; else [h,w]
  *     NPZ           such an array named data, images, x or arr_0 (labels: labels,
  *                   y or arr_1), or by splits: x_train, y_train, x_test, y_test
- *                   or train_images, train_labels, test_images, test_labels
+ *                   or train_images, train_labels, test_images, test_labels.
+ *                   Labels of rows of planes named data, if none is 0, are
+ *                   taken to start at 1, as those of ImageNet32 do
  *   A source without splits counts as train.
  * options  NULL for the defaults
  *
  * Pixels: 16 bits are scaled to 8, palettes expanded, alpha dropped without
  * compositing, CMYK converted; grey becomes colour by repetition, colour grey by
- * 0.299 R + 0.587 G + 0.114 B.  Resizing is bilinear with antialiasing, Pillow's
- * arithmetic to the bit.  Where a size or the channels are 0 and images of a
+ * 0.299 R + 0.587 G + 0.114 B.  Resizing is bilinear with antialiasing, as
+ * Pillow 10 does it, to the bit.  Where a size or the channels are 0 and images of a
  * folder differ, that is an error, except that grey ones among coloured become
  * coloured.
  * Memory: arrays up to 256 MiB are kept in memory, larger plain ones read on
@@ -756,7 +758,7 @@ typedef struct ebm_net {
     char scope[96];              /* prefix of names: see ebm_net_enter() */
 } ebm_net;
 
-/* Names within "block1." until left; scopes nest. */
+/* Names within "block1." until left; scopes nest, and their names have no dot. */
 EBM_API void ebm_net_enter(ebm_net *net, const char *name);
 EBM_API void ebm_net_leave(ebm_net *net);
 

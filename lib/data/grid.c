@@ -68,3 +68,46 @@ int grid_draw(ebm_context *ctx, const float *images, size_t n, size_t height,
              i / columns * down, i % columns * right);
     return EBM_OK;
 }
+
+/* A scale at which an image is about 64 pixels across. */
+static size_t scale_for_the_eye(size_t height, size_t width)
+{
+    enum { PIXELS_ACROSS = 64 };
+    size_t longer = height > width ? height : width;
+
+    return longer < PIXELS_ACROSS ? PIXELS_ACROSS / longer : 1;
+}
+
+int ebm_picture_write(ebm_context *ctx, const char *path, const ebm_picture *p)
+{
+    struct image picture;
+    size_t i, n_texts;
+
+    if (!p->images || p->n < 1 || (uint64_t)p->n > SIZE_MAX || p->height < 1
+        || p->width < 1 || p->columns < 0 || p->scale < 0 || p->n_text < 0
+        || p->n_text % 2)
+        return ebm_fail(ctx, EBM_ERR_ARG, "%s: a picture of %lld images of %d x %d, %d "
+                        "columns, scale %d and %d texts cannot be drawn", path,
+                        (long long)p->n, p->height, p->width, p->columns, p->scale,
+                        p->n_text);
+    size_t height = (size_t)p->height, width = (size_t)p->width;
+    int rc = grid_draw(ctx, p->images, (size_t)p->n, height, width,
+                       p->channels < 0 ? 0 : (size_t)p->channels, (size_t)p->columns,
+                       p->scale ? (size_t)p->scale : scale_for_the_eye(height, width),
+                       &picture);
+    if (rc < 0)
+        return rc;
+    n_texts = (size_t)p->n_text / 2;
+    struct png_text_pair *texts = mem_new(ctx, n_texts, sizeof *texts);
+    if (!texts) {
+        image_free(ctx, &picture);
+        return EBM_ERR_NOMEM;
+    }
+    for (i = 0; i < n_texts; i++)
+        texts[i] = (struct png_text_pair){ p->text[2 * i], p->text[2 * i + 1] };
+    rc = png_write(ctx, path, picture.bytes, picture.height, picture.width,
+                   picture.channels, texts, n_texts);
+    mem_free(ctx, texts);
+    image_free(ctx, &picture);
+    return rc;
+}

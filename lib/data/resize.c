@@ -1,4 +1,5 @@
-/* resize.c - bilinear resampling with antialiasing, to the bit Pillow's.
+/* resize.c - bilinear resampling with antialiasing, to the bit Pillow's (version
+ * 10; version 13 takes the columns first at times, which moves a byte by 1).
  *
  * SPDX-License-Identifier: ISC
  *
