@@ -377,15 +377,17 @@ static int branches(struct build *b, int most, ebm_val *parts)
     struct span branch;
     int n = 0;
 
+    ebm_net_enter(b->net, b->name);
     for (; next_branch(&b->item->body, &at, &branch); n++) {
-        char scope[sizeof b->name + 16];
+        char number[16];
         if (n == most) {
             item_fail(b->item, branch.begin, "more than %d branches", most);
-            return 0;
+            break;
         }
-        snprintf(scope, sizeof scope, "%s.%d", b->name, n + 1);
-        parts[n] = within(b, scope, branch);
+        snprintf(number, sizeof number, "%d", n + 1);
+        parts[n] = within(b, number, branch);
     }
+    ebm_net_leave(b->net);
     return n;
 }
 

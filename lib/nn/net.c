@@ -45,6 +45,10 @@ void ebm_net_enter(ebm_net *net, const char *name)
 {
     size_t used = strlen(net->scope), room = sizeof net->scope - used;
 
+    if (strchr(name, '.')) {     /* leaving would find its own beginning there */
+        graph_fail(net->graph, EBM_ERR_ARG, "the scope '%s' has a dot in its name", name);
+        return;
+    }
     if ((size_t)snprintf(net->scope + used, room, "%s.", name) >= room) {
         net->scope[used] = '\0';
         graph_fail(net->graph, EBM_ERR_ARG, "the name '%s%s.' is longer than %zu characters",

@@ -347,8 +347,14 @@ def gradients(module, tensors, loss, x):
 
 def network_file(folder, name, description, module, shape, training, extra=()):
     settle(module)
-    module.train(training)
     x = draw(*shape).requires_grad_()
+    if "sn" in description.split() and not training:
+        for _ in range(5):       # as after some training: sigma far from 0
+            module(x)
+        with torch.no_grad():
+            for _, b in states_of(module).items():
+                b.copy_(rounded(b))
+    module.train(training)
     tensors = {"x": ours(x)}
     tensors.update({k: v for k, v in extra})
     tensors.update(before(module))
