@@ -9,6 +9,7 @@
  * micro-kernel alone on data in the first cache; each figure is the median of
  * REPEATS timings, and the peak is measured again beside each, since machines
  * change their pace.  Shapes that the kernels are bad at are listed too. */
+#include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* isa.c - the one place where a run-time choice of instruction set is made.
  *
  * SPDX-License-Identifier: ISC */
+#include "config.h"
 #include <stdlib.h>
 #include <string.h>
-#include "config.h"
 #include "gemm.h"
 #include "isa.h"
 #include "kernels.h"

@@ -23,6 +23,36 @@ AS_IF([test "x$with_$1" != xno],
 AS_IF([test "x$have_$1" = xyes], [AC_DEFINE([HAVE_$2], [1], [Define for $4.])])
 AM_CONDITIONAL([HAVE_$2], [test "x$have_$1" = xyes])])
 
+# EBM_BLIS: BLIS, with or without pkg-config, and its version in
+# BLIS_VERSION_BUILT, which only a program can ask for: none when cross-compiling.
+AC_DEFUN([EBM_BLIS],
+[AC_ARG_WITH([blis], [AS_HELP_STRING([--without-blis], [do without BLIS's matrix kernels])], [], [with_blis=auto])
+have_blis=no
+AS_IF([test "x$with_blis" != xno],
+  [PKG_CHECK_MODULES([BLIS], [blis], [], [BLIS_CFLAGS= BLIS_LIBS=-lblis])
+  AC_MSG_CHECKING([the version of BLIS])
+  ebm_saved_CFLAGS=$CFLAGS ebm_saved_LIBS=$LIBS
+  CFLAGS="$CFLAGS $BLIS_CFLAGS" LIBS="$LIBS $BLIS_LIBS"
+  AC_RUN_IFELSE([AC_LANG_PROGRAM([[#include <stdio.h>
+#include <blis.h>]], [[FILE *f = fopen("conftest.version", "w");
+if (!f || fprintf(f, "%s", bli_info_get_version_str()) < 1 || fclose(f)) return 1;
+sgemm_ukr_ft ukr = bli_cntx_get_l3_nat_ukr_dt(BLIS_FLOAT, BLIS_GEMM_UKR, (cntx_t *)bli_gks_query_cntx());
+return !ukr;]])],
+    [have_blis=yes blis_version=`cat conftest.version`
+     AC_MSG_RESULT([$blis_version])
+     AC_DEFINE_UNQUOTED([BLIS_VERSION_BUILT], ["$blis_version"], [The BLIS that was compiled against.])],
+    [AC_MSG_RESULT([none that can be used])],
+    [AC_MSG_RESULT([unknown, as this is another machine])])
+  rm -f conftest.version
+  CFLAGS=$ebm_saved_CFLAGS LIBS=$ebm_saved_LIBS
+  AS_IF([test $have_blis = no],
+    [BLIS_CFLAGS= BLIS_LIBS=
+     AS_IF([test "x$with_blis" = xyes], [AC_MSG_ERROR([BLIS was asked for and cannot be used])])])])
+AC_SUBST([BLIS_CFLAGS])
+AC_SUBST([BLIS_LIBS])
+AS_IF([test $have_blis = yes], [AC_DEFINE([HAVE_BLIS], [1], [Define for BLIS's matrix kernels.])])
+AM_CONDITIONAL([HAVE_BLIS], [test $have_blis = yes])])
+
 # POSIX threads, for the loader's workers.
 AC_DEFUN([AX_PTHREAD_LITE],
 [AC_SEARCH_LIBS([pthread_create], [pthread], [], [AC_MSG_ERROR([POSIX threads are missing])])])
