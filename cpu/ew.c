@@ -171,7 +171,7 @@ static inline float byte_of(float x)
     }
 UNARY(neg, -x)
 UNARY(abs, fabsf(x))
-UNARY(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x)
+UNARY(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f)
 UNARY(floor, floor_of(x))
 UNARY(exp, exp_of(x))
 UNARY(log, log_of(x))

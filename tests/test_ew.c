@@ -14,7 +14,7 @@
 static double sigmoid(double x) { return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)); }
 static double softplus(double x) { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
 static double negated(double x) { return -x; }
-static double sign(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+static double sign(double x) { return (x > 0) - (x < 0); }
 static double byte(double x) { return fmin(fmax(trunc(x), 0), 255); }
 
 static const struct function {
@@ -113,7 +113,7 @@ static void test_special(const struct kernels *k)
         { EW_SIN, "sin", INFINITY, NAN }, { EW_SIN, "sin", NAN, NAN }, { EW_COS, "cos", 0, 1 },
         { EW_FLOOR, "floor", NAN, NAN }, { EW_FLOOR, "floor", -INFINITY, -INFINITY },
         { EW_BYTE, "byte", NAN, 0 }, { EW_BYTE, "byte", INFINITY, 255 },
-        { EW_ABS, "abs", -INFINITY, INFINITY }, { EW_SIGN, "sign", NAN, NAN },
+        { EW_ABS, "abs", -INFINITY, INFINITY }, { EW_SIGN, "sign", NAN, 0 },
     };
     static const float pairs[][2] = { { NAN, 1 }, { 1, NAN }, { 1, 2 }, { 2, 1 }, { -INFINITY, 0 } };
     float x[LANES], y[LANES], d[LANES];
