@@ -132,8 +132,13 @@ static ebm_val case_unary(struct trial *t, enum op op, int i)
     static const struct { int rank; int64_t n[EBM_MAX_RANK]; } of[] = {
         { 0, { 0 } }, { 1, { 19 } }, { 2, { 3, 40 } }, { 4, { 2, 3, 5, 7 } },
     };
+    static const int64_t many[2] = { 101, 97 };
 
-    if (i >= (int)COUNT(of))
+    if (i == (int)COUNT(of))         /* far from zero too */
+        return build_ew1(t->g, op, op == OP_LOG || op == OP_SQRT
+                         ? trial_input(t, EBM_F32, 2, many, 0.01, 1000)
+                         : trial_input(t, EBM_F32, 2, many, -30, 30));
+    if (i > (int)COUNT(of))
         return NO_CASE;
     if (op == OP_LOG || op == OP_SQRT)
         return build_ew1(t->g, op, positive(t, of[i].rank, of[i].n));
@@ -403,6 +408,7 @@ static ebm_val case_matmul(struct trial *t, enum op op, int i)
 {
     static const struct { int64_t b, m, k, n; } of[] = {
         { 0, 3, 4, 5 }, { 0, 1, 7, 1 }, { 0, 17, 9, 33 }, { 2, 3, 2, 4 }, { 3, 5, 20, 6 },
+        { 0, 65, 130, 70 }, { 0, 5, 600, 9 },
     };
 
     (void)op;
@@ -432,6 +438,8 @@ static const struct { int64_t x[4], f[4]; ebm_conv_spec spec; } convolutions[] =
     { { 2, 4, 4, 3 }, { 5, 4, 4, 3 }, { { 1, 1 }, { 0, 0, 0, 0 }, { 1, 1 }, 1 } },
     { { 2, 12, 11, 17 }, { 35, 3, 3, 17 }, { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } },
     { { 2, 13, 12, 16 }, { 33, 3, 3, 16 }, { { 2, 2 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } },
+    { { 3, 16, 16, 1 }, { 16, 5, 5, 1 }, { { 2, 2 }, { 2, 2, 2, 2 }, { 1, 1 }, 1 } },
+    { { 3, 9, 33, 64 }, { 48, 3, 3, 64 }, { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } },
 };
 
 static ebm_val case_conv(struct trial *t, enum op op, int i)

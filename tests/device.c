@@ -1,14 +1,12 @@
 /* device.c - run values of a trial on a backend and hold them against the oracle.
  *
  * SPDX-License-Identifier: ISC */
+#include "config.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "device.h"
-#include "isa.h"
 #include "store.h"
 #include "tap.h"
 
@@ -118,7 +116,10 @@ double device_error(const struct trial *t, int n, const ebm_val *outputs,
         doubles_from(got, y->type, at, count);
         for (int64_t k = 0; k < count; k++) {
             double e = got[k] == want[k] ? 0 : fabs(got[k] - want[k]);
-            scale = fmax(scale, fabs(want[k]));
+            if (op_info[y->op].class == EW)
+                e /= fmax(1, fabs(want[k]));
+            else
+                scale = fmax(scale, fabs(want[k]));
             error = e <= error || isnan(error) ? error : e;
         }
         worst = error / scale <= worst || isnan(worst) ? worst : error / scale;
@@ -127,45 +128,4 @@ double device_error(const struct trial *t, int n, const ebm_val *outputs,
     }
     oracle_free(o);
     return worst;
-}
-
-/* In a child, as threads and libraries may keep what they saw first. */
-static void in_child(void (*main_of)(const char *isa), const char *mask, const char *isa)
-{
-    int pipe_ends[2], counts[2] = { tap_count, tap_failures + 1 };
-
-    if (pipe(pipe_ends) < 0)
-        exit(99);
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        setenv("EBM_CPU_MASK", mask, 1);
-        main_of(isa);
-        counts[0] = tap_count;
-        counts[1] = tap_failures;
-        _exit(write(pipe_ends[1], counts, sizeof counts) != sizeof counts);
-    }
-    close(pipe_ends[1]);
-    if (child < 0 || read(pipe_ends[0], counts, sizeof counts) != sizeof counts) {
-        tap_ok(false, "%s: the process came to its end", isa);
-        exit(1);
-    }
-    close(pipe_ends[0]);
-    waitpid(child, NULL, 0);
-    tap_count = counts[0];
-    tap_failures = counts[1];
-}
-
-void each_isa(void (*main_of)(const char *isa))
-{
-    static const struct { unsigned flag; const char *name, *mask; } sets[] = {
-        { CPU_AVX512, "avx512", "" },
-        { CPU_AVX2, "avx2", "avx512" },
-        { 0, "base", "avx512,avx2" },
-    };
-    unsigned have = cpu_flags();
-
-    for (size_t i = 0; i < COUNT(sets); i++)
-        if (!sets[i].flag || have & sets[i].flag)
-            in_child(main_of, sets[i].mask, sets[i].name);
 }

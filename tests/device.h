@@ -18,18 +18,13 @@ struct answer device_run(struct trial *t, int n, const ebm_val *outputs);
 /* Give the inputs that these outputs read. */
 int device_inputs(struct trial *t, ebm_program *program, int n, const ebm_val *outputs);
 
-/* Largest difference from the oracle over all outputs, each by its largest
- * magnitude or by 1 if that is more.  r: content of the region "r", or NULL. */
+/* Largest difference from the oracle over all outputs, by the largest magnitude
+ * of the output (elementwise: by that of the element), or by 1 if that is more.  r: content of the region "r", or NULL. */
 double device_error(const struct trial *t, int n, const ebm_val *outputs,
                     const struct answer *answer, const double *r);
 
 /* Elements of a type as doubles, and back. */
 void doubles_from(double *to, enum ebm_type type, const void *from, int64_t count);
 void doubles_to(void *to, enum ebm_type type, const double *from, int64_t count);
-
-/* Run main_of in a child process for each instruction set that this processor
- * has (EBM_CPU_MASK hides the better ones), with `isa` to name it in claims.
- * Claims and failures of the children are counted in the parent. */
-void each_isa(void (*main_of)(const char *isa));
 
 #endif

@@ -5,11 +5,13 @@
  *
  * What no list of cases finds: groups that read and write in unlucky order,
  * buffers placed over one another, epilogues, states updated in place. */
+#include "config.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "device.h"
+#include "each_isa.h"
 #include "plain.h"
 #include "random_graph.h"
 #include "store.h"

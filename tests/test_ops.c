@@ -4,15 +4,18 @@
  *
  * Each case runs alone, and once more with its first and second gradients in
  * one program; on every instruction set; and with 2 and 3 threads, which must
- * give the bits that 1 gives.
+ * give the bits that 1 gives.  Functions are tried at their extremes too.
  *
  * Errors are relative to the largest magnitude of the result (or to 1). */
+#include "config.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "build.h"
 #include "cases.h"
 #include "device.h"
+#include "each_isa.h"
 #include "tap.h"
 
 static const double tolerance[] = {
@@ -128,6 +131,41 @@ static void test_op(struct bench *b, const char *isa, enum op op, bool gradients
     tap_ok(all_same, "%s: %s%s, any number of threads", isa, op_info[op].name, what);
 }
 
+/* Where functions overflow, vanish or have no value. */
+static void test_extremes(struct bench *b, const char *isa, enum op op)
+{
+    static const double x[] = { 0, 1e-30, -1e-30, 1, -1, 20, -20, 87, -87, 88.7, 100, -103, 1000,
+                                -1000, 1e30, -1e30, HUGE_VAL, -HUGE_VAL, NAN };
+    bool wave = op == OP_SIN || op == OP_COS;
+    int64_t n = wave ? 14 : (int64_t)COUNT(x);
+    struct trial t;
+    ebm_store *store;
+    int bad = 0;
+
+    if (ebm_store_new(b->backend[0], &store) < 0)
+        exit(99);
+    trial_open(&t, store, 1);
+    trial_input(&t, EBM_F32, 1, &n, 0, 1);
+    for (int64_t i = 0; i < n; i++)
+        t.in[0].data[i] = (float)x[i];
+    ebm_val y = build_ew1(t.g, op, t.in[0].val);
+    struct answer answer = device_run(&t, 1, &y);
+    struct oracle *o = trial_oracle(&t);
+    const double *want = oracle_value(o, y);
+    for (int64_t i = 0; i < n; i++) {
+        float w = (float)want[i], g = answer.bytes ? ((const float *)(const void *)answer.bytes)[i] : 0;
+        if (!(g == w || (isnan(g) && isnan(w)) || fabsf(g - w) <= 1e-6f * fmaxf(1, fabsf(w)))) {
+            tap_note("%s(%g) is %g, not %g", op_info[op].name, t.in[0].data[i], g, w);
+            bad++;
+        }
+    }
+    tap_ok(bad == 0, "%s: %s at its extremes", isa, op_info[op].name);
+    free(answer.bytes);
+    oracle_free(o);
+    trial_close(&t);
+    ebm_store_free(store);
+}
+
 static void test_isa(const char *isa)
 {
     struct bench b = { NULL, { NULL } };
@@ -146,6 +184,8 @@ static void test_isa(const char *isa)
         test_op(&b, isa, op, false);
         if (op != OP_UPDATE && op_info[op].class != LEAF)
             test_op(&b, isa, op, true);
+        if (op_info[op].class == EW && op_info[op].operands == 1 && op != OP_CAST)
+            test_extremes(&b, isa, op);
     }
     for (int k = 0; k < THREADS_MAX; k++)
         ebm_backend_free(b.backend[k]);
