@@ -1,0 +1,63 @@
+/* faults.h - an allocator that fails when it is told to, and counts.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *     for (n = 0; ; n++) {
+ *         fault_arm(&f, n);                 the n-th allocation gives NULL
+ *         ... all of the work, freed at the end ...
+ *         if (!f.fired)
+ *             break;                        each has had its turn
+ *     }
+ */
+#ifndef FAULTS_H
+#define FAULTS_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ebm.h"
+
+struct faults {
+    long left;               /* allocations until the failing one; < 0: none fails */
+    bool fired;
+    long live;               /* blocks given and not released */
+};
+
+static void *fault_alloc(void *user, size_t size)
+{
+    struct faults *f = user;
+    bool fail = __atomic_fetch_sub(&f->left, 1, __ATOMIC_RELAXED) == 0;
+
+    if (fail)
+        f->fired = true;
+    void *block = fail ? NULL : malloc(size);
+    if (block) {
+        __atomic_fetch_add(&f->live, 1, __ATOMIC_RELAXED);
+        memset(block, 0xa5, size);           /* nobody may count on zeros */
+    }
+    return block;
+}
+
+static void fault_release(void *user, void *block)
+{
+    struct faults *f = user;
+
+    if (block)
+        __atomic_fetch_sub(&f->live, 1, __ATOMIC_RELAXED);
+    free(block);
+}
+
+static ebm_host fault_host(struct faults *f)
+{
+    ebm_host host = { fault_alloc, fault_release, NULL, f };
+
+    return host;
+}
+
+static void fault_arm(struct faults *f, long n)
+{
+    f->left = n;
+    f->fired = false;
+}
+
+#endif
