@@ -814,13 +814,16 @@ EBM_API ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x,
 EBM_API ebm_val ebm_attend(ebm_graph *g, ebm_val q, ebm_val k, ebm_val v, double scale);
 
 /* Self-attention over the pixels of x [n,h,w,c], added to x.  query, key and
- * value are linear; zeros stand for: one head, c key and value channels. */
+ * value are linear; zeros stand for: one head, c key and value channels.
+ * Attention to a normalised image is added to the image itself by the caller,
+ * with no_residual. */
 typedef struct ebm_attention_spec {
     int heads;
     int64_t key, value;          /* channels of all heads together */
     bool unscaled;               /* scores not divided by sqrt(key / heads) */
     bool gamma;                  /* a learned factor from 0 (Zhang et al. 2019) */
     bool no_out;                 /* no output map; value must be c */
+    bool no_residual;            /* not added to x */
     bool no_bias;
 } ebm_attention_spec;
 EBM_API ebm_val ebm_attention(ebm_net *net, const char *name, ebm_val x,
@@ -850,7 +853,9 @@ EBM_API ebm_val ebm_dropout(ebm_net *net, const char *name, ebm_val x, double p)
  *   avgpool:K maxpool:K sumpool:K       [,sS][,pP]
  *   up:F[,bilinear]   F times the size
  *   groupnorm:G instnorm layernorm batchnorm[:frozen]   [,eE] epsilon
- *   attention[:HEADS][,kKEY][,vVALUE][,unscaled][,gamma][,noout][,nobias]
+ *   attention[:HEADS][,kKEY][,vVALUE][,unscaled][,gamma][,noout][,nores][,nobias]
+ *                     nores: not added to its input, as in
+ *                     "res(groupnorm:8 attention:1,nores)"
  *   dropout:P
  *   affine:A,B        A x + B
  *   flatten  reshape:H,W,C  mean  sum   (over space)

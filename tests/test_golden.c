@@ -83,6 +83,7 @@ static const struct {
 } networks[] = {
     { "residual", described },
     { "attention", described },
+    { "attention-block", described },
     { "spectral-norm-training", described },
     { "spectral-norm-evaluation", described },
     { "group-norm", described },

@@ -112,6 +112,7 @@ static ebm_val build_attention(struct build *b)
         .unscaled = item_flag(i, "unscaled"),
         .gamma = item_flag(i, "gamma"),
         .no_out = item_flag(i, "noout"),
+        .no_residual = item_flag(i, "nores"),
         .no_bias = item_flag(i, "nobias"),
     };
 

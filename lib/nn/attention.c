@@ -67,5 +67,6 @@ ebm_val ebm_attention(ebm_net *net, const char *name, ebm_val x, const ebm_atten
         y = ebm_mul(g, y, ebm_net_param(net, "gamma", 1, (int64_t[]){ 1 },
                                         (ebm_init){ EBM_INIT_CONST, 0, 0 }));
     ebm_net_leave(net);
-    return ebm_add(g, x, ebm_reshape(g, y, 4, shape));
+    y = ebm_reshape(g, y, 4, shape);
+    return spec->no_residual ? y : ebm_add(g, x, y);
 }

@@ -97,14 +97,16 @@ class Res(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, c, heads=1, key=None, value=None, scaled=True, gamma=False, out=True):
+    def __init__(self, c, heads=1, key=None, value=None, scaled=True, gamma=False, out=True,
+                 bias=True, residual=True):
         super().__init__()
         self.heads, self.k, self.v, self.scaled = heads, key or c, value or c, scaled
-        self.query = nn.Linear(c, self.k)
-        self.key = nn.Linear(c, self.k)
-        self.value = nn.Linear(c, self.v)
+        self.residual = residual
+        self.query = nn.Linear(c, self.k, bias=bias)
+        self.key = nn.Linear(c, self.k, bias=bias)
+        self.value = nn.Linear(c, self.v, bias=bias)
         if out:
-            self.out = nn.Linear(self.v, c)
+            self.out = nn.Linear(self.v, c, bias=bias)
         if gamma:
             self.gamma = nn.Parameter(torch.zeros(1))
 
@@ -122,7 +124,8 @@ class Attention(nn.Module):
             y = self.out(y)
         if hasattr(self, "gamma"):
             y = y * self.gamma
-        return x + y.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        y = y.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        return x + y if self.residual else y
 
 
 class StandardConv(nn.Conv2d):
@@ -485,6 +488,12 @@ def main():
     r1_file(folder)
     langevin_file(folder)
     optimisers(folder)
+    block = Res(named(("groupnorm1", nn.GroupNorm(4, 8, eps=1e-6)),
+                      ("attention1", Attention(8, 4, 8, 16, bias=False, residual=False))))
+    network_file(folder, "attention-block",
+                 "conv:8,k1 res(groupnorm:4,e1e-6 attention:4,k8,v16,nobias,nores) silu sum linear:1",
+                 named(("conv1", nn.Conv2d(3, 8, 1)), ("res1", block), nn.SiLU(), Sum(),
+                       ("linear1", nn.Linear(8, 1))), (2, 3, 4, 4), True)
 
 
 main()
