@@ -11,7 +11,7 @@
 #include <string.h>
 #include "kernels.h"
 
-static inline uint32_t bits_of(float x)
+LANE_INLINE uint32_t bits_of(float x)
 {
     uint32_t u;
 
@@ -19,7 +19,7 @@ static inline uint32_t bits_of(float x)
     return u;
 }
 
-static inline float float_of(uint32_t u)
+LANE_INLINE float float_of(uint32_t u)
 {
     float x;
 
@@ -33,7 +33,7 @@ static const float ROUND = 0x1.8p23f;
 static const float LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
 
 /* e^x = 2^n e^r, |r| <= ln 2 / 2; the power in two factors, for denormals. */
-static inline float exp_of(float x)
+LANE_INLINE float exp_of(float x)
 {
     x = x > 89.0f ? 89.0f : x;           /* NaN passes */
     x = x < -104.0f ? -104.0f : x;
@@ -53,7 +53,7 @@ static inline float exp_of(float x)
 }
 
 /* ln x = e ln 2 + ln(1 + z), 1 + z in [sqrt 1/2, sqrt 2). */
-static inline float log_of(float x)
+LANE_INLINE float log_of(float x)
 {
     const uint32_t ROOT_HALF = 0x3f3504f3, BIAS = 128u << 23;
     bool denormal = x < 0x1p-126f;
@@ -78,7 +78,7 @@ static inline float log_of(float x)
     return x >= 0.0f ? y : NAN;
 }
 
-static inline float tanh_of(float x)
+LANE_INLINE float tanh_of(float x)
 {
     float a = fabsf(x), xx = x * x;
     float p = -0.00570499059f;
@@ -94,7 +94,7 @@ static inline float tanh_of(float x)
 }
 
 /* By e^-|x|, so that small results keep their digits. */
-static inline float sigmoid_of(float x)
+LANE_INLINE float sigmoid_of(float x)
 {
     float e = exp_of(-fabsf(x));
 
@@ -102,7 +102,7 @@ static inline float sigmoid_of(float x)
 }
 
 /* max(x, 0) + ln(1 + e), e = e^-|x|; ln(1 + e) = 2 artanh(e / (2 + e)). */
-static inline float softplus_of(float x)
+LANE_INLINE float softplus_of(float x)
 {
     float e = exp_of(-fabsf(x));
     float s = e / (2.0f + e), ss = s * s;
@@ -116,7 +116,7 @@ static inline float softplus_of(float x)
 }
 
 /* sin(x + quarter pi/2): the turns are taken off in double. */
-static inline float sine_of(float x, uint32_t quarter)
+LANE_INLINE float sine_of(float x, uint32_t quarter)
 {
     const double ROUND_DOUBLE = 0x1.8p52;
     double t = (double)x * 0.63661977236758138 + ROUND_DOUBLE;
@@ -135,7 +135,7 @@ static inline float sine_of(float x, uint32_t quarter)
 }
 
 /* Rounded toward zero; from 2^23 on every float is whole. */
-static inline float trunc_of(float x)
+LANE_INLINE float trunc_of(float x)
 {
     float a = fabsf(x);
     float r = (a + 0x1p23f) - 0x1p23f;
@@ -145,14 +145,14 @@ static inline float trunc_of(float x)
     return a < 0x1p23f ? r : x;
 }
 
-static inline float floor_of(float x)
+LANE_INLINE float floor_of(float x)
 {
     float r = trunc_of(x);
 
     return r > x ? r - 1.0f : r;
 }
 
-static inline float byte_of(float x)
+LANE_INLINE float byte_of(float x)
 {
     x = trunc_of(x);
     x = x > 0.0f ? x : 0.0f;

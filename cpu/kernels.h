@@ -69,6 +69,13 @@ void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64
 void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
 #endif
 
+/* A loop that calls a function is no vector loop. */
+#ifdef __GNUC__
+#define LANE_INLINE static inline __attribute__((always_inline))
+#else
+#define LANE_INLINE static inline
+#endif
+
 /* A loop whose iterations are independent (operands may be the result, element
  * for element) and which is wanted as vectors of at most LANES elements. */
 #if defined(__clang__)

@@ -14,7 +14,7 @@ enum {
     ROWS = 32                /* rows per float block */
 };
 
-static inline float larger(float m, float x)      /* NaN wins */
+LANE_INLINE float larger(float m, float x)      /* NaN wins */
 {
     return ((x > m) | (x != x)) ? x : m;
 }
@@ -64,7 +64,7 @@ float NAME(amax)(const float *a, int64_t n)
 }
 
 /* Narrow rows that lie side by side are added as wider rows, then folded. */
-static inline int64_t rows_merged(int64_t ld, int64_t rows, int64_t n)
+LANE_INLINE int64_t rows_merged(int64_t ld, int64_t rows, int64_t n)
 {
     int64_t merged = ld == n && n <= WIDTH / 2 ? WIDTH / n : 1;
 

@@ -31,12 +31,19 @@
 #define philox_normal NAME_OF(philox_normal, ISA)
 #endif
 
+/* A loop that calls a function is no vector loop. */
+#ifdef __GNUC__
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+
 enum { GROUP = 64, ROUNDS = 10 };
 
 static const uint32_t MULTIPLIER[2] = { 0xd2511f53, 0xcd9e8d57 };
 static const uint32_t WEYL[2] = { 0x9e3779b9, 0xbb67ae85 };  /* golden ratio, sqrt 3 - 1 */
 
-static inline uint32_t bits_of(float x)
+INLINE uint32_t bits_of(float x)
 {
     uint32_t u;
 
@@ -44,7 +51,7 @@ static inline uint32_t bits_of(float x)
     return u;
 }
 
-static inline float float_of(uint32_t u)
+INLINE float float_of(uint32_t u)
 {
     float x;
 
@@ -53,7 +60,7 @@ static inline float float_of(uint32_t u)
 }
 
 /* The rounds, on n blocks at once. */
-static inline void encrypt(uint32_t *x0, uint32_t *x1, uint32_t *x2, uint32_t *x3, int n,
+INLINE void encrypt(uint32_t *x0, uint32_t *x1, uint32_t *x2, uint32_t *x3, int n,
                            const uint32_t key[2])
 {
     uint32_t k0 = key[0], k1 = key[1];
@@ -96,7 +103,7 @@ static void encrypt_group(uint32_t x[4][GROUP], uint32_t first, const struct phi
  *
  * count = m 2^e with m in [sqrt 1/2, sqrt 2) and z = m - 1; then
  * ln m = z - z^2/2 + z^3 Q(z), Q near-minimax to 6e-9 of ln m. */
-static inline float minus_two_log(uint32_t count)
+INLINE float minus_two_log(uint32_t count)
 {
     const uint32_t ROOT_HALF = 0x3f3504f3;
     const float LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
@@ -120,7 +127,7 @@ static inline float minus_two_log(uint32_t count)
 
 /* The root of x, 0 or above 1e-8: Newton's iteration for 1 / sqrt x, three times
  * from 3 % off, then one step for the root itself. */
-static inline float root(float x)
+INLINE float root(float x)
 {
     float y = float_of(0x5f3759df - (bits_of(x) >> 1));
     float half = 0.5f * x;
@@ -134,7 +141,7 @@ static inline float root(float x)
 
 /* Two normals of a radius and an angle.  The top two bits of `angle` turn by
  * quarters, the next 22 by odd multiples of 2^-23 quarters within +-1/8 turn. */
-static inline void box_muller(uint32_t radius, uint32_t angle, float *first, float *second)
+INLINE void box_muller(uint32_t radius, uint32_t angle, float *first, float *second)
 {
     const float STEP = 1.87253519e-7f;                  /* pi/2 2^-23 */
     float r = root(minus_two_log((radius >> 8) + 1));
