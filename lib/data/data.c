@@ -99,7 +99,8 @@ static int unknown(const struct input *in)
     if (in->size == 0)
         return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: the file is empty", in->name);
     return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: %" PRIu64 " bytes of no known format: IDX, "
-                    "CIFAR binary, PNG, JPEG, NPY and NPZ are read", in->name, in->size);
+                    "NPY, NPZ, PNG, JPEG and CIFAR's binary version (a multiple of 3073 or "
+                    "3074 bytes) are read", in->name, in->size);
 }
 
 static int open_file(ebm_context *ctx, const char *path, const struct request *request,
@@ -269,6 +270,17 @@ static int settle_keeping(ebm_data *d)
     return d->kept && d->have && d->labels ? EBM_OK : EBM_ERR_NOMEM;
 }
 
+/* Image 0 stands for all: floats of another range, damage and the like show now
+ * instead of when training has begun. */
+static int try_first(ebm_data *d)
+{
+    float *pixels = mem_new(d->ctx, d->height * d->width * d->channels, sizeof *pixels);
+    int rc = pixels ? data_read(d->ctx, d, 0, pixels, NULL) : EBM_ERR_NOMEM;
+
+    mem_free(d->ctx, pixels);
+    return rc;
+}
+
 static void settle_fingerprint(ebm_data *d)
 {
     const uint64_t settings[] = {
@@ -306,7 +318,7 @@ int ebm_data_open(ebm_context *ctx, const char *name, const ebm_data_options *op
     }
     d->count = o->limit && o->limit < d->source.count ? o->limit : d->source.count;
     settle_fingerprint(d);
-    if ((rc = settle_keeping(d)) < 0) {
+    if ((rc = settle_keeping(d)) < 0 || (rc = try_first(d)) < 0) {
         ebm_data_free(d);
         return rc;
     }

@@ -106,6 +106,10 @@ int records_append(struct records *r, struct input *in, size_t count)
     size_t i, got, size;
     int rc;
 
+    if (size_mul(count, r->stride, &size) && size > bound - in->position && !in->gzip)
+        return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: ends early: %zu images of %zu bytes "
+                        "need a file of %" PRIu64 " bytes, it has %" PRIu64 "; fetch it "
+                        "again", in->name, count, r->stride, in->position + size, in->size);
     if (!size_mul(count, r->stride, &size) || size > bound - in->position)
         return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: %zu images of %zu bytes are "
                         "declared, but a file of %" PRIu64 " bytes cannot hold them; "
@@ -123,15 +127,14 @@ int records_append(struct records *r, struct input *in, size_t count)
     if (!bytes)
         return EBM_ERR_NOMEM;
     uint64_t start = in->position;
-    if ((rc = input_read(in, bytes, size, &got)) < 0) {
+    rc = input_read(in, bytes, size, &got);
+    if (rc == EBM_OK && got < size)
+        rc = ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: ends early: %zu images need %" PRIu64
+                      " bytes of content, it has %" PRIu64 "; fetch it again", in->name,
+                      count, start + total, start + got);
+    if (rc < 0) {
         mem_free(in->ctx, bytes);
         return rc;
-    }
-    if (got < size) {
-        mem_free(in->ctx, bytes);
-        return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: ends early: %zu images need %" PRIu64
-                        " bytes, it has %" PRIu64 "; fetch it again", in->name, count,
-                        start + total, start + got);
     }
     return records_adopt(in->ctx, r, in->name, bytes, 0, count);
 }
