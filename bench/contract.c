@@ -178,10 +178,12 @@ int main(int argc, char **argv)
     }
     if (threads > 1)
         timer = CLOCK_MONOTONIC;
+    const char *reason;
+    struct ukernel *blis = blis_new(ctx, flags, ukernel_best(flags), &reason);
     struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags,
-                       .ukernel = ukernel_best(flags) };
-    printf("%s %dx%d, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
-           cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, threads,
+                       .ukernel = blis ? blis : ukernel_best(flags) };
+    printf("%s %dx%d, %s, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
+           cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, blis ? "BLIS" : reason, threads,
            threads > 1 ? "s" : "", peak(cpu.ukernel));
     printf("%-30s %14s %14s %14s\n", "", "forward", "data", "filter");
     for (size_t i = 0; i < COUNT(layers); i++) {
@@ -196,6 +198,7 @@ int main(int argc, char **argv)
         printf("\n");
         fflush(stdout);
     }
+    blis_free(ctx, blis);
     ebm_context_free(ctx);
     return 0;
 }

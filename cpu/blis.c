@@ -27,19 +27,19 @@ struct blis {
 };
 
 static void packed(const struct blis *blis, int64_t k, const float *a, const float *b,
-                   float *c, int64_t ldc)
+                   float *c, int64_t ldc, bool add)
 {
     int MR = blis->kernel.MR, NR = blis->kernel.NR;
-    float one = 1, zero = 0;
+    float one = 1, beta = add;
     auxinfo_t next;              /* what to prefetch: nothing better is known */
 
     memset(&next, 0, sizeof next);
     bli_auxinfo_set_next_a((void *)a, &next);
     bli_auxinfo_set_next_b((void *)b, &next);
     if (blis->swapped)
-        blis->ukr(NR, MR, k, &one, (float *)b, (float *)a, &zero, c, 1, ldc, &next, blis->cntx);
+        blis->ukr(NR, MR, k, &one, (float *)b, (float *)a, &beta, c, 1, ldc, &next, blis->cntx);
     else
-        blis->ukr(MR, NR, k, &one, (float *)a, (float *)b, &zero, c, ldc, 1, &next, blis->cntx);
+        blis->ukr(MR, NR, k, &one, (float *)a, (float *)b, &beta, c, ldc, 1, &next, blis->cntx);
 }
 
 /* Small integers: any order of summing gives the same floats. */
@@ -55,7 +55,7 @@ static bool multiplies(const struct blis *blis)
         a[i] = (float)(i * 7 % 11 - 5);
     for (int i = 0; i < DEPTH * u->NR; i++)
         b[i] = (float)(i * 5 % 13 - 6);
-    packed(blis, DEPTH, a, b, c, u->NR);
+    packed(blis, DEPTH, a, b, c, u->NR, false);
     for (int i = 0; i < u->MR; i++)
         for (int j = 0; j < u->NR; j++) {
             float sum = 0;

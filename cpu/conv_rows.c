@@ -30,6 +30,8 @@ enum {
     PLACES = 2048,           /* bytes: half the span of a first cache's way */
     MATMUL_TAP = 256,        /* packing's grain */
     SQUARE = 16,             /* of transposing: a cache line */
+    BLIS_COLUMNS = 256,      /* that packed rows must serve */
+    BLIS_DEPTH = 128,        /* of a call of its kernel */
     SMALL = 1 << 15          /* multiplications that are not worth a second thread */
 };
 
@@ -49,6 +51,7 @@ struct rows {
     struct problem v;
     const struct ukernel *u;
     enum { TILES, DOT, TAPS } kernel;
+    bool packs;              /* rows of A, for BLIS */
     struct band band;
     int64_t out_h, out_w, out_c;
     int64_t groups, columns;                 /* columns of one group */
@@ -332,6 +335,18 @@ out:
     return rc;
 }
 
+/* The own kernels run at the speed of BLIS's and need A not packed, so that in
+ * convolutions packing would only cost (bench: 5 to 20 % of the peak).  In large
+ * products it costs nothing, and there the assembly of those who know a
+ * processor better may gain. */
+static bool blis_applies(const struct rows *s)
+{
+    return s->u->packed
+        && s->v.op == OP_MATMUL
+        && s->columns >= BLIS_COLUMNS
+        && s->v.depth >= BLIS_DEPTH;
+}
+
 static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
 {
     struct rows *s = self;
@@ -347,8 +362,13 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     else
         s->work = v->n * v->p * v->q * v->k * v->r * v->s * (v->c / v->groups);
 
-    /* packed filters | transposed A | per thread: copy of the band, a tile */
-    s->own = line_up(band_size(&s->band)) + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
+    s->packs = blis_applies(s);
+
+    /* packed filters | transposed A | per thread: copy of the band, a tile, and
+     * for BLIS a block of the band as panels */
+    int64_t panelled = divide_up(s->band.band_units, s->u->MR) * s->u->MR;
+    s->own = line_up(band_size(&s->band)) + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
+           + (s->packs ? line_up((size_t)(panelled * BLOCK_DEPTH)) : 0);
     *scratch = (line_up((size_t)(v->batch * s->packed))
                 + line_up((size_t)(v->batch * s->transposed))
                 + (size_t)cpu->threads * s->own) * sizeof(float);
@@ -502,6 +522,71 @@ static void by_tiles(const struct rows *s, const struct phase *ph, int64_t rows,
     }
 }
 
+/* MR rows of A as a panel. */
+static float *pack_rows(int MR, int runs, const struct run *run, const float *const *a, float *to)
+{
+    for (int t = 0; t < runs; t++) {
+        for (int i = 0; i < MR; i++)
+            for (int64_t k = 0; k < run[t].len; k++)
+                to[k * MR + i] = a[i][run[t].at + k];
+        to += run[t].len * MR;
+    }
+    return to;
+}
+
+/* The distance of the rows of a tile, or 0 if they are not equally far. */
+static int64_t row_distance(int MR, float *const *c)
+{
+    int64_t ldc = c[1] - c[0];
+
+    for (int i = 2; i < MR; i++)
+        if (c[i] - c[i - 1] != ldc)
+            return 0;
+    return ldc;
+}
+
+/* The same by BLIS, which wants A in panels too. */
+static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows,
+                      const float *from, const float *packed, float *to, float *spare)
+{
+    const struct ukernel *u = s->u;
+    const float *a[GEMM_MAX_MR];
+    float *c[GEMM_MAX_MR];
+    float *a_panels = spare + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
+    struct tile tile = { .u = u, .spare = spare };
+    int64_t before = 0;
+
+    for (int block = 0; block < ph->blocks; block++) {
+        const struct run *run = ph->run + ph->block[block];
+        int runs = ph->block[block + 1] - ph->block[block];
+        int64_t depth = 0;
+
+        for (int t = 0; t < runs; t++)
+            depth += run[t].len;
+        float *panel = a_panels;
+        for (int64_t row = 0; row < rows; row += u->MR) {
+            row_pointers(s, ph, row, rows, from, to, spare, a, c);
+            panel = pack_rows(u->MR, runs, run, a, panel);
+        }
+        for (int64_t j = 0; j < panels(s); j++) {
+            int64_t first = j * u->NR, ldc;
+            tile.width = panel_width(s, j);
+            tile.columns = least(tile.width, s->columns - first);
+            const float *b = packed + first * ph->depth + before * tile.width;
+            panel = a_panels;
+            for (int64_t row = 0; row < rows; row += u->MR, panel += u->MR * depth) {
+                tile.rows = row_pointers(s, ph, row, rows, from, to + first, spare, a, c);
+                if (tile.rows == u->MR && tile.columns == u->NR
+                    && (ldc = row_distance(u->MR, c)) != 0)
+                    u->packed(u->blis, depth, panel, b, c[0], ldc, block > 0);
+                else
+                    multiply(&tile, runs, run, a, b, c, block > 0);
+            }
+        }
+        before += depth;
+    }
+}
+
 /* Rows of one phase and one group by the kernels that take all columns. */
 static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
                     const float *from, const float *packed, float *to, float *spare)
@@ -536,7 +621,7 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
         int64_t ny = pixels_of(s->out_h, s->phases_y, ph->y, part.unit, part.units);
         int64_t rows = part.images * ny * ph->nx;
         for (int64_t g = 0; g < s->groups; g++)
-            (s->kernel == TILES ? by_tiles : by_rows)
+            (s->kernel != TILES ? by_rows : s->packs ? by_panels : by_tiles)
                 (s, ph, rows, from + g * s->a_group,
                  packed + ph->packed + g * packed_size(s, ph->depth),
                  out + begin + g * s->columns, spare);

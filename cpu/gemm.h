@@ -51,11 +51,10 @@ typedef void gemm_taps(int runs, const struct run *run, const float *const *a,
 typedef void gemm_taps_cols(int64_t columns, const int64_t *at, const float *a,
                             const float *b, int64_t ldb, int64_t n, float *c);
 
-/* From two packed panels, a[k * MR + i] and b[k * NR + j]; c[i * ldc + j] is
- * overwritten. */
+/* From two packed panels, a[k * MR + i] and b[k * NR + j], to c[i * ldc + j]. */
 struct blis;
 typedef void gemm_packed(const struct blis *blis, int64_t k, const float *a,
-                         const float *b, float *c, int64_t ldc);
+                         const float *b, float *c, int64_t ldc, bool add);
 
 struct ukernel {
     const char *name;

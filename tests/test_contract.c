@@ -184,8 +184,13 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
     return good;
 }
 
+/* Every micro-kernel that this processor runs, and BLIS's if it is there. */
+enum { MAX_KERNELS = 8 };
+static const struct ukernel *kernels[MAX_KERNELS];
+static int n_kernels;
+
 /* A case with every micro-kernel and number of threads. */
-static bool examine(ebm_context *ctx, unsigned flags, const struct node *node,
+static bool examine(ebm_context *ctx, const struct node *node,
                     const struct shape *as, const struct shape *bs)
 {
     int64_t count = shape_count(&node->shape);
@@ -195,23 +200,22 @@ static bool examine(ebm_context *ctx, unsigned flags, const struct node *node,
         mem_new(ctx, (size_t)count + 1, sizeof(double)),
         mem_new(ctx, (size_t)count + 1, sizeof(double)),
     };
-    const struct ukernel *u;
     bool good = true;
 
     if (node->op == OP_MATMUL)
         matmul_by_definition(node, as, a, b, ref);
     else
         conv_by_definition(node, as, bs, a, b, ref);
-    for (int i = 0; (u = ukernel_nth(flags, i)); i++)
+    for (int i = 0; i < n_kernels; i++)
         for (int threads = 1; threads <= MAX_THREADS; threads++) {
-            struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags, .ukernel = u };
+            struct cpu cpu = { .ctx = ctx, .threads = threads, .ukernel = kernels[i] };
             bool first = threads == 1;
             if (!run_once(&cpu, node, as, bs, a, b, ref, first ? one : out, threads != 2)) {
-                tap_note("with %s and %d threads", u->name, threads);
+                tap_note("with %s and %d threads", kernels[i]->name, threads);
                 good = false;
             }
             if (!first && memcmp(one, out, (size_t)count * sizeof *out)) {
-                tap_note("%s: %d threads give other bits than one", u->name, threads);
+                tap_note("%s: %d threads give other bits than one", kernels[i]->name, threads);
                 good = false;
             }
         }
@@ -229,7 +233,7 @@ static bool examine(ebm_context *ctx, unsigned flags, const struct node *node,
 static void draw_matmul(struct node *node, struct shape *a, struct shape *b)
 {
     int rank = 2 + draw(2), at = rank - 2;
-    int64_t m = PICK(1, 2, 5, 12, 13, 64, 97), n = PICK(1, 3, 4, 5, 16, 17, 32, 33, 70);
+    int64_t m = PICK(1, 2, 5, 12, 13, 64, 97), n = PICK(1, 3, 4, 5, 16, 17, 32, 33, 70, 270);
     int64_t k = PICK(1, 2, 7, 16, 33, 64, 257, 1100);
 
     *node = (struct node){ .op = OP_MATMUL, .shape = { rank, { 0 } } };
@@ -309,6 +313,14 @@ int main(void)
 
     if (ebm_context_new(NULL, &ctx) < 0)
         return EXIT_FAILURE;
+    const char *reason;
+    struct ukernel *blis = blis_new(ctx, flags, ukernel_best(flags), &reason);
+    while (n_kernels < MAX_KERNELS - 1 && (kernels[n_kernels] = ukernel_nth(flags, n_kernels)))
+        n_kernels++;
+    if (blis)
+        kernels[n_kernels++] = blis;
+    else
+        tap_note("without BLIS's kernel: %s", reason);
     for (size_t o = 0; o < COUNT(ops); o++) {
         int bad = 0;
         worst = 0;
@@ -319,7 +331,7 @@ int main(void)
                 draw_matmul(&node, &a, &b);
             else if (!draw_conv(ops[o], &node, &a, &b))
                 continue;
-            if (!examine(ctx, flags, &node, &a, &b)) {
+            if (!examine(ctx, &node, &a, &b)) {
                 bad++;
                 describe(&node, &a, &b);
             }
@@ -335,6 +347,7 @@ int main(void)
     struct contract *contract;
     tap_ok(contract_new(&cpu, &node, &a, &b, &contract) == EBM_ERR_ARG && !contract,
            "shapes that do not fit are refused: %s", ebm_message(ctx));
+    blis_free(ctx, blis);
     ebm_context_free(ctx);
     return tap_done();
 }
