@@ -224,8 +224,8 @@ static int check_memory(const ebm_model *m, size_t bytes, size_t limit)
 {
     if (limit == 0 || bytes <= limit)
         return EBM_OK;
-    return ebm_fail(m->ctx, EBM_ERR_NOMEM, "the model needs %zu MiB, %zu are allowed: "
-                    "a smaller sample.batch needs less", bytes >> 20, limit >> 20);
+    return ebm_fail(m->ctx, EBM_ERR_NOMEM, "the model needs %.1f MiB, %.1f are allowed: "
+                    "a smaller sample.batch needs less", (double)bytes / (1 << 20), (double)limit / (1 << 20));
 }
 
 static int build(ebm_model *m, ebm_backend *backend, size_t limit)
@@ -254,10 +254,8 @@ int model_new(ebm_backend *backend, const char *settings, const char *name,
     if (!m)
         return EBM_ERR_NOMEM;
     m->ctx = backend->ctx;
-    status = read_settings(m->ctx, settings, name, &m->recipe, &m->method, m->image);
-    if (status < 0)
-        status = as_format(m->ctx, name, status);
-    if (status < 0 || (status = change_settings(m, options)) < 0
+    if ((status = read_settings(m->ctx, settings, name, &m->recipe, &m->method, m->image)) < 0
+        || (status = change_settings(m, options)) < 0
         || (status = take_batch(m)) < 0
         || (status = build(m, backend, options ? options->max_memory : 0)) < 0) {
         ebm_model_free(m);
@@ -291,7 +289,7 @@ int ebm_model_open(ebm_backend *backend, const char *path, const ebm_model_optio
         return status;
     if ((status = model_new(backend, info->recipe, path, options, model)) < 0) {
         ebm_model_info_free(backend->ctx, info);
-        return status;
+        return options && options->n_settings ? status : as_format(backend->ctx, path, status);
     }
     (*model)->info = info;
     if ((status = load(*model, path, options && options->raw)) < 0) {

@@ -199,20 +199,21 @@ static bool has_line(const char *text, const char *line, size_t n)
     return false;
 }
 
-int run_same(ebm_train *t, const char *before)
+int run_same(ebm_train *t)
 {
-    char *now = recipe_write(t->recipe, false);
-    int status = now ? EBM_OK : EBM_ERR_NOMEM;
+    char *now = recipe_write(t->recipe, false), *before = recipe_write(t->former, false);
+    int status = now && before ? EBM_OK : EBM_ERR_NOMEM;
 
-    for (const char *line = now, *end; line && *line && status >= 0; line = end ? end + 1 : NULL) {
+    for (const char *line = now, *end; status >= 0 && line && *line; line = end ? end + 1 : NULL) {
         end = strchr(line, '\n');
         size_t n = end ? (size_t)(end - line) : strlen(line);
-        if (n > 0 && *line != '#' && !may_change(line, n) && !has_line(before, line, n))
+        if (n > 0 && !may_change(line, n) && !has_line(before, line, n))
             status = ebm_fail(t->ctx, EBM_ERR_ARG, "the run was begun with another setting than "
                               "'%.*s'; resuming can change steps, save.*, log.*, grid.* and "
                               "data.source only", (int)n, line);
     }
     mem_free(t->ctx, now);
+    mem_free(t->ctx, before);
     return status;
 }
 

@@ -16,14 +16,26 @@
 
 /* ---- the recipe ---- */
 
-static int read_sources(ebm_train *t, const ebm_train_options *o, const char *before)
+/* That of the run that is resumed. */
+static int read_former(ebm_train *t, const char *text)
+{
+    const struct method *method;
+    int status;
+
+    if ((status = recipe_new(t->ctx, &t->former)) < 0
+        || (status = recipe_parse(t->former, text, strlen(text), "the run's recipe")) < 0)
+        return status;
+    return method_declare(t->ctx, t->former, &method);
+}
+
+static int read_sources(ebm_train *t, const ebm_train_options *o, const char *former)
 {
     int status;
 
     if (o->recipe)
         status = recipe_read(t->recipe, o->recipe);
-    else if (before)
-        status = recipe_parse(t->recipe, before, strlen(before), "the run's recipe");
+    else if (former)
+        status = recipe_parse(t->recipe, former, strlen(former), "the run's recipe");
     else
         status = ebm_fail(t->ctx, EBM_ERR_ARG, "training needs a recipe: a name, as \"digits\", or a file");
     for (int i = 0; status >= 0 && i < o->n_settings; i++)
@@ -39,37 +51,21 @@ static int set_integer(ebm_train *t, const char *key, uint64_t value)
     return recipe_set(t->recipe, setting);
 }
 
-/* The seed of a run that is resumed with its recipe named again. */
-static int old_seed(ebm_train *t, const char *before, uint64_t *seed)
-{
-    struct recipe *old;
-    const struct method *method;
-    int status;
-
-    if ((status = recipe_new(t->ctx, &old)) < 0)
-        return status;
-    if ((status = recipe_parse(old, before, strlen(before), "the run's recipe")) >= 0
-        && (status = method_declare(t->ctx, old, &method)) >= 0)
-        *seed = (uint64_t)recipe_integer(old, "seed");
-    recipe_free(old);
-    return status;
-}
-
-static int read_recipe(ebm_train *t, const ebm_train_options *o, const char *before)
+static int read_recipe(ebm_train *t, const ebm_train_options *o, const char *former)
 {
     uint64_t seed = o->seed;
     int status;
 
-    if ((status = recipe_new(t->ctx, &t->recipe)) < 0
-        || (status = read_sources(t, o, before)) < 0
+    if ((former && (status = read_former(t, former)) < 0)
+        || (status = recipe_new(t->ctx, &t->recipe)) < 0
+        || (status = read_sources(t, o, former)) < 0
         || (status = method_declare(t->ctx, t->recipe, &t->method)) < 0)
         return status;
-    if (!recipe_given(t->recipe, "seed")) {
-        if (before && (status = old_seed(t, before, &seed)) < 0)
-            return status;
-        if (seed != 0 && (status = set_integer(t, "seed", seed)) < 0)
-            return status;
-    }
+    if (former)
+        seed = (uint64_t)recipe_integer(t->former, "seed");
+    if (!recipe_given(t->recipe, "seed") && seed != 0
+        && (status = set_integer(t, "seed", seed)) < 0)
+        return status;
     t->seed = (uint64_t)recipe_integer(t->recipe, "seed");
     t->steps = recipe_integer(t->recipe, "steps");
     t->batch = recipe_integer(t->recipe, "batch");
@@ -149,8 +145,8 @@ static int check_memory(const ebm_train *t, size_t bytes, size_t limit)
 {
     if (limit == 0 || bytes <= limit)
         return EBM_OK;
-    return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %zu MiB, %zu are allowed: a smaller "
-                    "batch, sample.batch or buffer.size needs less", bytes >> 20, limit >> 20);
+    return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %.1f MiB, %.1f are allowed: a smaller "
+                    "batch, sample.batch or buffer.size needs less", (double)bytes / (1 << 20), (double)limit / (1 << 20));
 }
 
 static int build(ebm_train *t, size_t limit)
@@ -215,13 +211,13 @@ static int describe(ebm_train *t)
 
 /* ---- open ---- */
 
-static int open_run(ebm_train *t, const ebm_train_options *o, const char *before)
+static int open_run(ebm_train *t, const ebm_train_options *o, const char *former)
 {
     int status;
 
-    if ((status = read_recipe(t, o, before)) < 0
+    if ((status = read_recipe(t, o, former)) < 0
         || (status = open_data(t)) < 0
-        || (before && (status = run_same(t, before)) < 0)
+        || (former && (status = run_same(t)) < 0)
         || (status = open_loader(t)) < 0
         || (status = build(t, o->max_memory)) < 0
         || (status = build_model(t, o->max_memory)) < 0
@@ -236,7 +232,7 @@ int ebm_train_open(ebm_backend *backend, const ebm_train_options *options, ebm_t
 {
     ebm_context *ctx = backend->ctx;
     ebm_train *t = mem_new(ctx, 1, sizeof *t);
-    char *before = NULL;
+    char *former = NULL;
     int status = EBM_OK;
 
     *train = NULL;
@@ -251,10 +247,10 @@ int ebm_train_open(ebm_backend *backend, const ebm_train_options *options, ebm_t
     else if (options->resume && !options->folder)
         status = ebm_fail(ctx, EBM_ERR_ARG, "resuming needs the folder of a run");
     else if (options->resume)
-        status = run_recipe(ctx, options->folder, &before);
+        status = run_recipe(ctx, options->folder, &former);
     if (status >= 0)
-        status = open_run(t, options, before);
-    mem_free(ctx, before);
+        status = open_run(t, options, former);
+    mem_free(ctx, former);
     if (status < 0) {
         ebm_train_free(t);
         return status;
@@ -275,6 +271,7 @@ void ebm_train_free(ebm_train *t)
     ebm_loader_free(t->loader);
     ebm_data_free(t->data);
     recipe_free(t->recipe);
+    recipe_free(t->former);
     mem_free(t->ctx, t->images);
     mem_free(t->ctx, t->labels);
     mem_free(t->ctx, t->text);

@@ -16,6 +16,7 @@ struct ebm_train {
     ebm_context *ctx;
     ebm_backend *backend;
     struct recipe *recipe;
+    struct recipe *former;           /* that of the run that is resumed, or NULL */
     const struct method *method;
     void *state;                     /* the method's */
     ebm_store *store;
@@ -62,7 +63,7 @@ int run_back(ebm_train *t);
  * the run's own file.  mem_free the text. */
 int run_recipe(ebm_context *ctx, const char *folder, char **text);
 /* Are the settings in force those of the run, apart from what may change? */
-int run_same(ebm_train *t, const char *before);
+int run_same(ebm_train *t);
 
 /* A metadata entry that is a count. */
 void run_add_count(struct safetensors_writer *writer, const char *key, uint64_t value);
