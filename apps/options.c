@@ -168,10 +168,7 @@ int options_read(const struct tool *tool, int argc, char **argv, int *operand)
     longs[n + 1].val = CODE_VERSION;
 
     opterr = 0;
-    while (optind < argc) {
-        const char *given = argv[optind];
-        if ((c = getopt_long(argc, argv, shorts, longs, NULL)) < 0)
-            break;
+    while ((c = getopt_long(argc, argv, shorts, longs, NULL)) >= 0) {
         if (c == CODE_HELP || c == 'h') {
             options_print(tool);
             return tool_end(EXIT_DONE);
@@ -183,7 +180,7 @@ int options_read(const struct tool *tool, int argc, char **argv, int *operand)
         if (c == ':')
             return usage(tool, "'%s' needs an argument", argv[optind - 1]);
         if (c == '?')
-            return unknown(tool, argv[optind - 1][0] == '-' ? argv[optind - 1] : given);
+            return unknown(tool, argv[optind - 1]);
         const struct option_row *row = NULL;
         for (size_t i = 0; i < n; i++)
             if (c == CODE_FIRST + (int)i || (tool->rows[i].letter && c == tool->rows[i].letter))
