@@ -57,10 +57,10 @@ static void merge_axes(struct box *b)
 
     for (int i = 0; i < b->rank; i++) {
         struct axis a = b->axis[i];
-        struct axis *last = &b->axis[rank - 1];
+        struct axis *last = rank ? &b->axis[rank - 1] : NULL;
         if (a.n == 1)
             continue;
-        if (rank && last->from == a.from * a.n && last->to == a.to * a.n) {
+        if (last && last->from == a.from * a.n && last->to == a.to * a.n) {
             a.n *= last->n;
             *last = a;
         } else {
