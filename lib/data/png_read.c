@@ -43,6 +43,8 @@ static void on_read(png_structp png, png_bytep to, size_t size)
 {
     struct job *job = png_get_io_ptr(png);
 
+    if (job->status < 0)      /* libpng went on without memory it asked for */
+        png_error(png, "");
     if (size > job->size - job->position) {
         job->status = ebm_fail(job->ctx, EBM_ERR_FORMAT, "%s: the PNG ends early, at "
                                "byte %zu", job->name, job->size);
@@ -69,6 +71,15 @@ static void on_release(png_structp png, void *ptr)
     mem_free(job->ctx, ptr);
 }
 
+/* A failure of ours ends the reading too; an earlier one stays. */
+static void leave_if(struct job *job, int rc)
+{
+    if (rc < 0) {
+        job->status = rc;
+        png_error(job->png, "");
+    }
+}
+
 static void read_header(struct job *job)
 {
     png_structp png = job->png;
@@ -83,10 +94,8 @@ static void read_header(struct job *job)
     job->found->height = png_get_image_height(png, info);
     job->found->width = png_get_image_width(png, info);
     job->found->channels = png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR ? 3 : 1;
-    job->status = image_check_size(job->ctx, job->name, job->found->height,
-                                   job->found->width);
-    if (job->status < 0)
-        png_error(png, "");
+    leave_if(job, image_check_size(job->ctx, job->name, job->found->height,
+                                   job->found->width));
 }
 
 static void read_pixels(struct job *job)
@@ -98,12 +107,10 @@ static void read_pixels(struct job *job)
     int pass, passes;
     size_t y;
 
-    if (packed > DEFLATE_RATIO * job->size) {
-        job->status = ebm_fail(job->ctx, EBM_ERR_FORMAT, "%s: %zu bytes cannot hold the "
+    if (packed > DEFLATE_RATIO * job->size)
+        leave_if(job, ebm_fail(job->ctx, EBM_ERR_FORMAT, "%s: %zu bytes cannot hold the "
                                "%zu x %zu pixels that the PNG declares", job->name,
-                               job->size, size->height, size->width);
-        png_error(png, "");
-    }
+                               job->size, size->height, size->width));
     png_set_scale_16(png);
     png_set_expand(png);
     png_set_strip_alpha(png);
@@ -111,10 +118,8 @@ static void read_pixels(struct job *job)
     png_read_update_info(png, info);
     if (png_get_rowbytes(png, info) != size->width * size->channels)
         png_error(png, "its colours are of a kind that is not supported");
-    job->status = image_new(job->ctx, job->image, size->height, size->width,
-                            size->channels, false);
-    if (job->status < 0)
-        png_error(png, "");
+    leave_if(job, image_new(job->ctx, job->image, size->height, size->width,
+                            size->channels, false));
     for (pass = 0; pass < passes; pass++)
         for (y = 0; y < size->height; y++)
             png_read_row(png, job->image->bytes + y * size->width * size->channels, NULL);

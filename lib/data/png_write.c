@@ -43,8 +43,12 @@ static void on_write(png_structp png, png_bytep from, size_t size)
 {
     struct job *job = png_get_io_ptr(png);
 
-    if ((job->status = io_write(job->writer, from, size)) < 0)
+    int rc = io_write(job->writer, from, size);
+
+    if (rc < 0) {
+        job->status = rc;
         png_error(png, "");
+    }
 }
 
 static void on_flush(png_structp png)

@@ -33,7 +33,7 @@ static void taps_free(ebm_context *ctx, struct taps *t)
     mem_free(ctx, t->weights);
 }
 
-/* Outputs [start,start+n) of a line resized from `in` to `out` elements. */
+/* To be freed on failure too.  Outputs [start,start+n) of a line resized from `in` to `out` elements. */
 static int taps_new(ebm_context *ctx, struct taps *t, size_t in, size_t out,
                     size_t start, size_t n, bool bytes)
 {
@@ -46,10 +46,8 @@ static int taps_new(ebm_context *ctx, struct taps *t, size_t in, size_t out,
     t->first = mem_new(ctx, n, sizeof *t->first);
     t->count = mem_new(ctx, n, sizeof *t->count);
     t->weights = mem_new(ctx, n, t->reach * sizeof *t->weights);
-    if (!t->first || !t->count || !t->weights) {
-        taps_free(ctx, t);
+    if (!t->first || !t->count || !t->weights)
         return EBM_ERR_NOMEM;
-    }
     for (i = 0; i < n; i++) {
         double *w = t->weights + i * t->reach, sum = 0;
         double centre = ((double)(start + i) + 0.5) * scale;

@@ -247,6 +247,8 @@ static int unpack(struct input *in, const struct zip_member *m, uint64_t offset,
     }
     inflateEnd(&z);
     mem_free(in->ctx, chunk);
+    if (rc == EBM_OK && end == Z_MEM_ERROR)
+        return EBM_ERR_NOMEM;   /* worded by mem_new */
     if (rc == EBM_OK && (end != Z_STREAM_END || made != m->size))
         rc = ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: '%s' does not decompress to the %"
                       PRIu64 " bytes declared; fetch it again", in->name, m->name, m->size);
