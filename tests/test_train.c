@@ -2,11 +2,13 @@
  * refusals, divergence.
  *
  * SPDX-License-Identifier: ISC */
+#include "config.h"
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
