@@ -8,6 +8,7 @@
  *
  * Files are known by their first bytes; one with a picture's name that is no
  * picture is an error, as leaving it out would hide damage. */
+#include "config.h"
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>

@@ -9,6 +9,7 @@
  * arguments the folder is $srcdir/tests/fuzz/corpus/CORPUS, CORPUS being set when
  * it is compiled.
  * Each copy lies in a block of exactly its size, for checkers of memory. */
+#include "config.h"
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdint.h>
