@@ -143,33 +143,36 @@ static int put_in_force(ebm_train *t, struct safetensors *file, const struct pos
     return EBM_OK;
 }
 
-int run_recipe(ebm_context *ctx, const char *folder, char **text)
+static int recipe_of(ebm_train *t, struct safetensors *file, char **text)
 {
-    struct safetensors *file = NULL;
-    int64_t step;
-    int status = checkpoint_open(ctx, folder, &file, &step);
+    const char *settings = safetensors_metadata(file, "recipe");
+    int status = check_kind(t->ctx, file);
 
-    *text = NULL;
     if (status < 0)
         return status;
-    if (status > 0) {
-        const char *settings = safetensors_metadata(file, "recipe");
-        if ((status = check_kind(ctx, file)) >= 0)
-            status = !settings ? ebm_fail(ctx, EBM_ERR_FORMAT, "%s holds no recipe",
-                                          safetensors_path(file))
-                   : (*text = mem_strdup(ctx, settings)) ? EBM_OK : EBM_ERR_NOMEM;
-        safetensors_close(file);
+    if (!settings)
+        return ebm_fail(t->ctx, EBM_ERR_FORMAT, "%s holds no recipe", safetensors_path(file));
+    return (*text = mem_strdup(t->ctx, settings)) ? EBM_OK : EBM_ERR_NOMEM;
+}
+
+int run_recipe(ebm_train *t, char **text)
+{
+    int status;
+
+    *text = NULL;
+    if ((status = checkpoint_open(t->ctx, t->folder, &t->newest, &t->newest_step)) < 0)
         return status;
-    }
-    char *path = io_join(ctx, folder, "recipe");
+    if (t->newest)
+        return recipe_of(t, t->newest, text);
+    char *path = io_join(t->ctx, t->folder, "recipe");
     size_t size;
     if (!path)
         return EBM_ERR_NOMEM;
     if (io_exists(path))
-        status = io_read_whole(ctx, path, MAX_RECIPE_BYTES, text, &size);
+        status = io_read_whole(t->ctx, path, MAX_RECIPE_BYTES, text, &size);
     else
-        status = ebm_fail(ctx, EBM_ERR_ARG, "%s holds no run to resume", folder);
-    mem_free(ctx, path);
+        status = ebm_fail(t->ctx, EBM_ERR_ARG, "%s holds no run to resume", t->folder);
+    mem_free(t->ctx, path);
     return status;
 }
 
@@ -279,23 +282,20 @@ int run_start(ebm_train *t)
 
 int run_resume(ebm_train *t)
 {
-    struct safetensors *file;
     struct position p;
-    int64_t step;
-    int status = checkpoint_open(t->ctx, t->folder, &file, &step);
+    int status;
 
-    if (status < 0)
-        return status;
-    if (status == 0)
+    if (!t->newest)
         return start_anew(t);
-    if ((status = read_position(t, file, &p)) >= 0)
-        status = put_in_force(t, file, &p, step);
-    safetensors_close(file);
-    if (status < 0 || (status = open_journal(t, (uint64_t)p.log)) < 0)
+    if ((status = read_position(t, t->newest, &p)) < 0
+        || (status = put_in_force(t, t->newest, &p, t->newest_step)) < 0
+        || (status = open_journal(t, (uint64_t)p.log)) < 0)
         return status;
     t->guard.skips = (int)p.skips;
     t->guard.rollbacks = (int)p.rollbacks;
     t->back = (int)p.back;
+    safetensors_close(t->newest);
+    t->newest = NULL;
     return write_recipe(t);
 }
 

@@ -247,7 +247,7 @@ int ebm_train_open(ebm_backend *backend, const ebm_train_options *options, ebm_t
     else if (options->resume && !options->folder)
         status = ebm_fail(ctx, EBM_ERR_ARG, "resuming needs the folder of a run");
     else if (options->resume)
-        status = run_recipe(ctx, options->folder, &former);
+        status = run_recipe(t, &former);
     if (status >= 0)
         status = open_run(t, options, former);
     mem_free(ctx, former);
@@ -264,6 +264,7 @@ void ebm_train_free(ebm_train *t)
     if (!t)
         return;
     journal_close(t->journal);
+    safetensors_close(t->newest);
     ebm_model_free(t->model);
     if (t->method)
         t->method->train_free(t->state);

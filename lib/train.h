@@ -35,6 +35,8 @@ struct ebm_train {
     struct guard guard;
     char *folder;                    /* NULL: nothing is written */
     struct journal *journal;
+    struct safetensors *newest;      /* resuming: the checkpoint, of newest_step */
+    int64_t newest_step;
     int64_t save_every, log_every;
     int64_t saved;                   /* the step of the last checkpoint, -1: none */
     int back;                        /* returns since a checkpoint was written that can be
@@ -51,7 +53,7 @@ struct ebm_train {
 
 /* Start the folder of a new run. */
 int run_start(ebm_train *t);
-/* Put the newest good checkpoint in force, if there is one; else start. */
+/* Put the newest good checkpoint in force, if there is one; else start anew. */
 int run_resume(ebm_train *t);
 /* Write a checkpoint. */
 int run_save(ebm_train *t);
@@ -59,9 +61,10 @@ int run_save(ebm_train *t);
  * EBM_ERR_DIVERGED. */
 int run_back(ebm_train *t);
 
-/* Where the recipe of a resumed run comes from: the newest good checkpoint, else
- * the run's own file.  mem_free the text. */
-int run_recipe(ebm_context *ctx, const char *folder, char **text);
+/* The recipe of a run to resume: that of the newest good checkpoint, which is
+ * opened here and put in force by run_resume(), else the run's own file.
+ * mem_free the text. */
+int run_recipe(ebm_train *t, char **text);
 /* Are the settings in force those of the run, apart from what may change? */
 int run_same(ebm_train *t);
 
