@@ -32,7 +32,19 @@ static const float ROUND = 0x1.8p23f;
 /* ln 2 in two parts: products of the first with exponents are exact. */
 static const float LN2_HIGH = 0.693359375f, LN2_LOW = -2.12194440e-4f;
 
-/* e^x = 2^n e^r, |r| <= ln 2 / 2; the power in two factors, for denormals. */
+/* e^r, |r| <= ln 2 / 2. */
+LANE_INLINE float exp_near(float r)
+{
+    float p = 0.0013814558f;
+
+    p = p * r + 0.00836873613f;
+    p = p * r + 0.041668389f;
+    p = p * r + 0.166665211f;
+    p = p * r + 0.49999994f;
+    return (p * (r * r) + r) + 1.0f;
+}
+
+/* e^x = 2^n e^r; the power in two factors, for denormals. */
 LANE_INLINE float exp_of(float x)
 {
     x = x > 89.0f ? 89.0f : x;           /* NaN passes */
@@ -41,15 +53,20 @@ LANE_INLINE float exp_of(float x)
     float n = t - ROUND;
     uint32_t k = bits_of(t) - bits_of(ROUND) + 256;
     float r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    float p = 0.0013814558f;
-
-    p = p * r + 0.00836873613f;
-    p = p * r + 0.041668389f;
-    p = p * r + 0.166665211f;
-    p = p * r + 0.49999994f;
-    float y = (p * (r * r) + r) + 1.0f;
     uint32_t half = k >> 1;
-    return y * float_of((half - 128 + 127) << 23) * float_of((k - half - 128 + 127) << 23);
+
+    return exp_near(r) * float_of((half - 128 + 127) << 23) * float_of((k - half - 128 + 127) << 23);
+}
+
+/* e^x for x <= 0, where one factor does; below 1.6e-38 it is 0. */
+LANE_INLINE float exp_falling(float x)
+{
+    float t = x * 1.44269504f + ROUND;
+    float n = t - ROUND;
+    float r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    float y = exp_near(r) * float_of((bits_of(t) << 23) + (127u << 23));
+
+    return x < -87.0f ? 0.0f : y;
 }
 
 /* ln x = e ln 2 + ln(1 + z), 1 + z in [sqrt 1/2, sqrt 2). */
@@ -88,7 +105,8 @@ LANE_INLINE float tanh_of(float x)
     p = p * xx + 0.133314416f;
     p = p * xx - 0.333332807f;
     float near = x + (x * xx) * p;
-    float far = 1.0f - 2.0f / (exp_of(2.0f * a) + 1.0f);
+    float e = exp_falling(-2.0f * a);
+    float far = (1.0f - e) / (1.0f + e);
     far = x < 0.0f ? -far : far;
     return a < 0.625f ? near : far;
 }
@@ -96,7 +114,7 @@ LANE_INLINE float tanh_of(float x)
 /* By e^-|x|, so that small results keep their digits. */
 LANE_INLINE float sigmoid_of(float x)
 {
-    float e = exp_of(-fabsf(x));
+    float e = exp_falling(-fabsf(x));
 
     return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
 }
@@ -104,7 +122,7 @@ LANE_INLINE float sigmoid_of(float x)
 /* max(x, 0) + ln(1 + e), e = e^-|x|; ln(1 + e) = 2 artanh(e / (2 + e)). */
 LANE_INLINE float softplus_of(float x)
 {
-    float e = exp_of(-fabsf(x));
+    float e = exp_falling(-fabsf(x));
     float s = e / (2.0f + e), ss = s * s;
     float p = 0.12150453f;
 
@@ -286,9 +304,20 @@ static void larger(float *restrict d, float *restrict best, const float *a, cons
 {
     for (int64_t i = 0; i < n; i++) {
         float x = a[i], k = key[i], m = best[i], old = d[i];
-        bool wins = (k > m) | (k != k);
+        bool wins = (k > m) | ((k != k) & (m == m));
         best[i] = wins ? k : m;
         d[i] = wins ? x : old;
+    }
+}
+
+static void place(float *restrict d, float *restrict open, const float *best, const float *key,
+                  const float *a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float k = key[i], x = a[i], yet = open[i];
+        bool here = ((k == best[i]) | (k != k)) & (yet != 0.0f);
+        d[i] += here ? x : 0.0f;
+        open[i] = here ? 0.0f : yet;
     }
 }
 
@@ -315,6 +344,7 @@ const struct kernels NAME(kernels) = {
     .select = { select_vv, select_sv, select_vs, select_ss },
     .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
     .fill = fill, .add = add, .add_scaled = add_scaled, .larger = larger,
+    .place = place,
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),
     .uniform = NAME(philox_uniform), .normal = NAME(philox_normal),

@@ -20,7 +20,7 @@
 
 enum {
     TILE_MAX = 1024,             /* elements */
-    REGISTER_BYTES = 32 << 10    /* all registers of a tile: most of a cache of 48 KiB */
+    REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
 };
 
 /* An input, its axes merged.  From outer to inner, axis i has size n[i] and

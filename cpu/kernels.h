@@ -36,10 +36,13 @@ struct kernels {
     void (*fill)(float *d, float value, int64_t n);
 
     /* Rows of channels; any n.  add: d += a.  add_scaled: d += w a.  larger: where
-     * key > best (or NaN), key becomes best and d becomes a. */
+     * key > best (or the first NaN), key becomes best and d becomes a.  place: where
+     * key is best and open is not 0, d += a, and open becomes 0. */
     void (*add)(float *d, const float *a, int64_t n);
     void (*add_scaled)(float *d, const float *a, float w, int64_t n);
     void (*larger)(float *d, float *best, const float *a, const float *key, int64_t n);
+    void (*place)(float *d, float *open, const float *best, const float *key, const float *a,
+                  int64_t n);
 
     /* Reductions, exact to about one rounding: blocks are added as float, the
      * blocks' sums as double.  rows: acc[j] (op)= a[r ld + j], r < rows, j < n. */

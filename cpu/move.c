@@ -8,8 +8,8 @@
  * Axes that one stride can walk are merged.  The innermost axis is cut into
  * pieces; a piece at each position of the outer axes is an item, and threads
  * share the items.  Where the innermost axis is contiguous in the result and
- * another one in the operand (a transposition), items are blocks of both, so
- * that each cache line is used whole.
+ * another one in the operand (a transposition), items are blocks of both, which
+ * go through a small buffer so that each cache line is used whole.
  *
  * Invariant: every element of the result is written once; PAD clears it before. */
 #include <string.h>
@@ -17,7 +17,8 @@
 
 enum {
     PIECE = 16384,           /* elements of a contiguous piece */
-    BLOCK = 32               /* elements along each side of a transposed block */
+    BLOCK = 32,              /* elements along each side of a transposed block */
+    PITCH = BLOCK + 1        /* of a block in the cache: its columns fall in different sets */
 };
 
 struct axis {
@@ -123,6 +124,23 @@ COPY(copy_words, uint32_t)
 COPY(copy_bytes, uint8_t)
 #undef COPY
 
+/* rows x n elements: contiguous along rows in the operand, along n in the result. */
+#define TRANSPOSE(name, type) \
+    static void name(type *to, const type *from, int64_t rows, int64_t n, int64_t to_stride, \
+                     int64_t from_stride) \
+    { \
+        type block[BLOCK * PITCH]; \
+        for (int64_t i = 0; i < n; i++) \
+            for (int64_t j = 0; j < rows; j++) \
+                block[i * PITCH + j] = from[i * from_stride + j]; \
+        for (int64_t j = 0; j < rows; j++) \
+            for (int64_t i = 0; i < n; i++) \
+                to[j * to_stride + i] = block[i * PITCH + j]; \
+    }
+TRANSPOSE(transpose_words, uint32_t)
+TRANSPOSE(transpose_bytes, uint8_t)
+#undef TRANSPOSE
+
 static void copy_row(char *to, const char *from, size_t bytes, int64_t n, const struct axis *a)
 {
     if (a->to == 1 && a->from == 1)
@@ -161,9 +179,13 @@ static void run_items(const struct box *b, size_t bytes, int64_t begin, int64_t 
         if (b->blocked) {
             int64_t above = digit[b->rank - 2].at * BLOCK;
             int64_t rows = outer->n - above < BLOCK ? outer->n - above : BLOCK;
-            for (int64_t j = 0; j < rows; j++)
-                copy_row(b->to + (to + j * outer->to) * size,
-                         b->from + (from + j * outer->from) * size, bytes, n, inner);
+            char *d = b->to + to * size;
+            const char *a = b->from + from * size;
+            if (bytes == 4)
+                transpose_words((uint32_t *)(void *)d, (const uint32_t *)(const void *)a, rows, n,
+                                outer->to, inner->from);
+            else
+                transpose_bytes((uint8_t *)d, (const uint8_t *)a, rows, n, outer->to, inner->from);
         } else {
             copy_row(b->to + to * size, b->from + from * size, bytes, n, inner);
         }

@@ -7,6 +7,8 @@
  *
  *   innermost reduced   a cell of the result takes whole rows: each is summed
  *   innermost kept      a row is a piece of the result: rows are added up
+ *   a short reduced     the kept axis outside it and it are one row, which is
+ *                       folded after rows are added up
  *
  * Terms of a cell are its rows; a cell with many is split into chunks whose
  * number depends on the shape alone, and partial results are combined in the
@@ -21,7 +23,8 @@ enum {
     COLUMNS = 2048,          /* of a kept row per unit */
     UNITS = 32,              /* with as many, cells are not split */
     CHUNK = 16384,           /* elements at least in a chunk of a split cell */
-    SPLITS = 64
+    SPLITS = 64,
+    SHORT = 64               /* reduced rows below this are folded */
 };
 
 struct loop {
@@ -35,7 +38,9 @@ struct reduce {
     int64_t row, row_cut;        /* elements of the innermost axis; per unit */
     int64_t whole;               /* a long row's elements, cut into terms; or 0 */
     int64_t cuts;                /* units across a row */
+    int64_t fold;                /* elements of a row per element of the result */
     int64_t splits;
+    int64_t sums;                /* accumulators of one chunk */
     int64_t work;
 };
 
@@ -101,6 +106,22 @@ static void add_runs(const struct kernels *k, const struct reduce *r, const floa
     }
 }
 
+/* Results from sums [i, i + fold) of `splits` chunks that are `apart`. */
+static float result_of(const struct reduce *r, union accumulator acc, int64_t i, int64_t splits,
+                       int64_t apart)
+{
+    float max = -INFINITY;
+    double total = 0;
+
+    for (int64_t split = 0; split < splits; split++, i += apart)
+        for (int64_t j = i; j < i + r->fold; j++)
+            if (r->sum)
+                total += acc.sum[j];
+            else
+                max = acc.max[j] > max || acc.max[j] != acc.max[j] ? acc.max[j] : max;
+    return r->sum ? (float)total : max;
+}
+
 static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t unit)
 {
     const struct reduce *r = s->own;
@@ -112,13 +133,11 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
     int64_t first = r->terms.count * split / r->splits;
     int64_t last = r->terms.count * (split + 1) / r->splits;
     const float *a = (const float *)s->in[0] + offset_of(&r->kept, cell) + c;
-    int64_t width = r->row_reduced ? 1 : r->row;         /* of a cell */
-    int64_t results = r->kept.count * width;
-    int64_t place = cell * width + (r->row_reduced ? 0 : c);
+    int64_t place = r->row_reduced ? cell : cell * r->row + c;
     int64_t count = r->row_reduced ? 1 : n;
     union accumulator acc;
 
-    acc.bytes = s->scratch + (size_t)(split * results + place) * size;
+    acc.bytes = s->scratch + (size_t)(split * r->sums + place) * size;
     if (r->sum)
         memset(acc.sum, 0, (size_t)count * size);
     else
@@ -129,30 +148,18 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
     else
         add_rows(cpu->kernels, r, a, acc, first, last, n);
     if (r->splits == 1)
-        for (int64_t i = 0; i < count; i++)
-            ((float *)s->out)[place + i] = r->sum ? (float)acc.sum[i] : acc.max[i];
+        for (int64_t i = 0; i < count; i += r->fold)
+            ((float *)s->out)[(place + i) / r->fold] = result_of(r, acc, i, 1, 0);
 }
 
 static void combine(const struct step_run *s)
 {
     const struct reduce *r = s->own;
-    int64_t results = r->kept.count * (r->row_reduced ? 1 : r->row);
-    float *out = s->out;
     union accumulator acc;
 
     acc.bytes = s->scratch;
-    for (int64_t i = 0; i < results; i++) {
-        double total = 0;
-        float max = -INFINITY;
-        for (int64_t split = 0; split < r->splits; split++)
-            if (r->sum) {
-                total += acc.sum[split * results + i];
-            } else {
-                float m = acc.max[split * results + i];
-                max = ((m > max) | (m != m)) ? m : max;
-            }
-        out[i] = r->sum ? (float)total : max;
-    }
+    for (int64_t i = 0; i < r->sums; i += r->fold)
+        ((float *)s->out)[i / r->fold] = result_of(r, acc, i, r->splits, r->sums);
 }
 
 static void reduce_run(const struct cpu *cpu, const struct step_run *s)
@@ -198,6 +205,12 @@ int reduce_prepare(const struct cpu *cpu, struct step_run *s)
     }
     r->row_reduced = rank == 0 || reduced[rank - 1];
     r->row = rank ? n[rank - 1] : 1;
+    r->fold = 1;
+    if (r->row_reduced && rank > 1 && r->row < SHORT) {
+        r->fold = r->row;
+        r->row *= n[rank-- - 2];
+        r->row_reduced = false;
+    }
     for (int i = 0; i < rank - 1; i++)
         loop_add(reduced[i] ? &r->terms : &r->kept, n[i], stride[i]);
 
@@ -209,7 +222,7 @@ int reduce_prepare(const struct cpu *cpu, struct step_run *s)
     }
     if (r->terms.rank == 0)
         loop_add(&r->terms, 1, 0);
-    r->row_cut = r->row_reduced ? r->row : COLUMNS;
+    r->row_cut = r->row_reduced ? r->row : COLUMNS / r->fold * r->fold;
     r->cuts = (r->row + r->row_cut - 1) / r->row_cut;
     r->splits = 1;
     if (r->kept.count * r->cuts < UNITS) {
@@ -218,7 +231,7 @@ int reduce_prepare(const struct cpu *cpu, struct step_run *s)
         if (r->splits > r->terms.count)
             r->splits = r->terms.count;
     }
-    size_t results = (size_t)(r->kept.count * (r->row_reduced ? 1 : r->row));
-    s->scratch_size = results * (size_t)r->splits * (r->sum ? sizeof(double) : sizeof(float));
+    r->sums = r->kept.count * (r->row_reduced ? 1 : r->row);
+    s->scratch_size = (size_t)(r->sums * r->splits) * (r->sum ? sizeof(double) : sizeof(float));
     return EBM_OK;
 }

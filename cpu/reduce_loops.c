@@ -63,20 +63,27 @@ float NAME(amax)(const float *a, int64_t n)
     return m;
 }
 
-/* Narrow rows that lie side by side are added as wider rows, then folded. */
+/* Narrow rows that lie side by side are added as wider rows, of a multiple of
+ * WIDTH, and folded at the end: how many rows make one. */
+enum { NARROW = 32, MERGED = WIDTH * NARROW };
+
 LANE_INLINE int64_t rows_merged(int64_t ld, int64_t rows, int64_t n)
 {
-    int64_t merged = ld == n && n <= WIDTH / 2 ? WIDTH / n : 1;
+    int64_t m = WIDTH;
 
-    return rows >= 4 * merged ? merged : 1;
+    if (ld != n || n > NARROW)
+        return 1;
+    for (int64_t even = n; even % 2 == 0; even /= 2)
+        m /= 2;                          /* WIDTH / gcd(n, WIDTH) */
+    return rows >= 4 * m ? m : 1;
 }
 
 static void sum_wide(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n)
 {
-    for (int64_t c = 0; c < n; c += WIDTH) {
-        int64_t width = n - c < WIDTH ? n - c : WIDTH;
-        for (int64_t r = 0; r < rows; r += ROWS) {
-            int64_t last = r + ROWS < rows ? r + ROWS : rows;
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        int64_t last = r + ROWS < rows ? r + ROWS : rows;
+        for (int64_t c = 0; c < n; c += WIDTH) {
+            int64_t width = n - c < WIDTH ? n - c : WIDTH;
             float lane[WIDTH] = { 0 };
             if (width == WIDTH)
                 for (int64_t i = r; i < last; i++)
@@ -97,10 +104,11 @@ void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64
     int64_t m = rows_merged(ld, rows, n);
 
     if (m > 1) {
-        double wide[WIDTH] = { 0 };
+        double wide[MERGED] = { 0 };
         sum_wide(wide, a, m * n, rows / m, m * n);
-        for (int64_t i = 0; i < m * n; i++)
-            acc[i % n] += wide[i];
+        for (int64_t r = 0; r < m; r++)
+            for (int64_t j = 0; j < n; j++)
+                acc[j] += wide[r * n + j];
         a += rows / m * m * n;
         rows %= m;
     }
@@ -109,21 +117,24 @@ void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64
 
 static void amax_wide(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n)
 {
-    for (int64_t c = 0; c < n; c += WIDTH) {
-        int64_t width = n - c < WIDTH ? n - c : WIDTH;
-        if (width == WIDTH) {
-            float lane[WIDTH];
-            for (int j = 0; j < WIDTH; j++)
-                lane[j] = acc[c + j];
-            for (int64_t i = 0; i < rows; i++)
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        int64_t last = r + ROWS < rows ? r + ROWS : rows;
+        for (int64_t c = 0; c < n; c += WIDTH) {
+            int64_t width = n - c < WIDTH ? n - c : WIDTH;
+            if (width == WIDTH) {
+                float lane[WIDTH];
                 for (int j = 0; j < WIDTH; j++)
-                    lane[j] = larger(lane[j], a[i * ld + c + j]);
-            for (int j = 0; j < WIDTH; j++)
-                acc[c + j] = lane[j];
-        } else {
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < width; j++)
-                    acc[c + j] = larger(acc[c + j], a[i * ld + c + j]);
+                    lane[j] = acc[c + j];
+                for (int64_t i = r; i < last; i++)
+                    for (int j = 0; j < WIDTH; j++)
+                        lane[j] = larger(lane[j], a[i * ld + c + j]);
+                for (int j = 0; j < WIDTH; j++)
+                    acc[c + j] = lane[j];
+            } else {
+                for (int64_t i = r; i < last; i++)
+                    for (int64_t j = 0; j < width; j++)
+                        acc[c + j] = larger(acc[c + j], a[i * ld + c + j]);
+            }
         }
     }
 }
@@ -133,12 +144,13 @@ void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64
     int64_t m = rows_merged(ld, rows, n);
 
     if (m > 1) {
-        float wide[WIDTH];
+        float wide[MERGED];
         for (int64_t i = 0; i < m * n; i++)
             wide[i] = -INFINITY;
         amax_wide(wide, a, m * n, rows / m, m * n);
-        for (int64_t i = 0; i < m * n; i++)
-            acc[i % n] = larger(acc[i % n], wide[i]);
+        for (int64_t r = 0; r < m; r++)
+            for (int64_t j = 0; j < n; j++)
+                acc[j] = larger(acc[j], wide[r * n + j]);
         a += rows / m * m * n;
         rows %= m;
     }

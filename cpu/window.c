@@ -46,6 +46,25 @@ static struct window window_of(const struct step_run *s, const struct shape *x,
                             shape_count(x), &s->node.attr.pool };
 }
 
+/* d += a; a call would cost more than a few channels. */
+static void add_channels(const struct kernels *k, float *d, const float *a, int64_t n)
+{
+    if (n < LANES)
+        for (int64_t c = 0; c < n; c++)
+            d[c] += a[c];
+    else
+        k->add(d, a, n);
+}
+
+static void clear_channels(float *d, int64_t n)
+{
+    if (n < LANES)
+        for (int64_t c = 0; c < n; c++)
+            d[c] = 0;
+    else
+        memset(d, 0, (size_t)n * sizeof *d);
+}
+
 static void pool_run(const struct cpu *cpu, const struct step_run *s)
 {
     const struct window t = window_of(s, &s->shape[0], &s->node.shape);
@@ -59,10 +78,10 @@ static void pool_run(const struct cpu *cpu, const struct step_run *s)
         for (int64_t q = 0; q < t.Q; q++) {
             struct span w = pixels(q, t.v->stride[1], t.v->pad[1], t.v->window[1], t.W);
             float *d = y + (row * t.Q + q) * t.C;
-            memset(d, 0, (size_t)t.C * sizeof *d);
+            clear_channels(d, t.C);
             for (int64_t i = h.from; i < h.to; i++)
                 for (int64_t j = w.from; j < w.to; j++)
-                    cpu->kernels->add(d, x + ((n * t.H + i) * t.W + j) * t.C, t.C);
+                    add_channels(cpu->kernels, d, x + ((n * t.H + i) * t.W + j) * t.C, t.C);
         }
     }
 }
@@ -80,10 +99,10 @@ static void unpool_run(const struct cpu *cpu, const struct step_run *s)
         for (int64_t w = 0; w < t.W; w++) {
             struct span q = windows(w, t.v->stride[1], t.v->pad[1], t.v->window[1], t.Q);
             float *d = x + (row * t.W + w) * t.C;
-            memset(d, 0, (size_t)t.C * sizeof *d);
+            clear_channels(d, t.C);
             for (int64_t i = p.from; i < p.to; i++)
                 for (int64_t j = q.from; j < q.to; j++)
-                    cpu->kernels->add(d, y + ((n * t.P + i) * t.Q + j) * t.C, t.C);
+                    add_channels(cpu->kernels, d, y + ((n * t.P + i) * t.Q + j) * t.C, t.C);
         }
     }
 }
@@ -128,27 +147,21 @@ static void pick_run(const struct cpu *cpu, const struct step_run *s)
     }
 }
 
-/* One window of PLACE: where each channel's key is largest, b is added. */
-static void place_channels(const struct window *t, float *x, const float *key, const float *b,
-                           struct span h, struct span w, int64_t n)
+/* One window of PLACE: b is added where each channel's key is largest. */
+static void place_channels(const struct kernels *k, const struct window *t, float *x,
+                           const float *key, const float *b, struct span h, struct span w,
+                           int64_t n)
 {
-    int64_t where[CHANNELS];
-    float best[CHANNELS];
+    float best[CHANNELS], open[CHANNELS];
 
+    pick_channels(k, t, open, key, key, h, w, n);
+    memcpy(best, open, (size_t)n * sizeof *best);
+    k->fill(open, 1.0f, n);
     for (int64_t i = h.from; i < h.to; i++)
         for (int64_t j = w.from; j < w.to; j++) {
             int64_t at = (i * t->W + j) * t->C;
-            bool first = i == h.from && j == w.from;
-            for (int64_t c = 0; c < n; c++) {
-                float a = key[at + c];
-                if (first || a > best[c] || a != a) {
-                    best[c] = a;
-                    where[c] = at + c;
-                }
-            }
+            k->place(x + at, open, best, key + at, b, n);
         }
-    for (int64_t c = 0; c < n; c++)
-        x[where[c]] += b[c];
 }
 
 static void place_run(const struct cpu *cpu, const struct step_run *s)
@@ -167,13 +180,12 @@ static void place_run(const struct cpu *cpu, const struct step_run *s)
             struct span h = pixels(p, t.v->stride[0], t.v->pad[0], t.v->window[0], t.H);
             for (int64_t q = 0; q < t.Q; q++) {
                 struct span w = pixels(q, t.v->stride[1], t.v->pad[1], t.v->window[1], t.W);
-                place_channels(&t, x + image, key + image,
+                place_channels(cpu->kernels, &t, x + image, key + image,
                                b + ((n * t.P + p) * t.Q + q) * t.C + c, h, w,
                                t.C - c < CHANNELS ? t.C - c : CHANNELS);
             }
         }
     }
-    (void)cpu;                   /* without OpenMP */
 }
 
 int window_prepare(const struct cpu *cpu, struct step_run *s)
