@@ -1,0 +1,69 @@
+#!/bin/sh
+# test_man.sh - every option of a tool's --help is in its man page, every setting
+# of a recipe in ebm-recipe(5), and the examples of the pages do what they say.
+#
+# SPDX-License-Identifier: ISC
+. "${srcdir:-.}/tests/tap.sh"
+
+man=$srcdir/man
+
+# The words of a page, without roff's escapes of dashes.
+plain() { sed 's/\\-/-/g' "$1"; }
+
+for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
+    plain "$man/$tool.1" > page
+    missing=
+    for option in $($tool --help | sed -n 's/^  .*\(--[a-z-]*\).*/\1/p' | sort -u); do
+        grep -q -e "^\.BI\{0,1\} .*$option\($\|[^a-z-]\)" page || missing="$missing $option"
+    done
+    [ -z "$missing" ]
+    ok $? "$tool(1) has every option of --help${missing:+, but$missing}"
+    missing=
+    for option in $(sed -n 's/^\.BI\{0,1\} .*\(--[a-z-]*\).*/\1/p' page | sort -u); do
+        $tool --help | grep -q -e "$option\($\|[^a-z-]\)" || missing="$missing $option"
+    done
+    [ -z "$missing" ]
+    ok $? "and none that is not there${missing:+, but$missing}"
+done
+
+printf 'method = cd\n' > empty.recipe
+ebm-train --recipe ./empty.recipe --seed 1 --dry-run > settings 2>err
+plain "$man/ebm-recipe.5" > page
+missing= n=0
+for key in $(sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' settings); do
+    n=$((n + 1))
+    grep -q "^\.BR\{0,1\} $key\( \|$\)" page || missing="$missing $key"
+done
+[ -z "$missing" ] && [ $n -gt 40 ]
+ok $? "ebm-recipe(5) has every setting of $n${missing:+, but$missing}"
+
+# The example recipe of ebm-recipe(5) is one.
+sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' page > circles.recipe
+exits 0 'the recipe of ebm-recipe(5) is taken' ebm-train --recipe ./circles.recipe --dry-run
+
+# Commands, page by page: later ones use what earlier ones made.
+for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
+    plain "$man/$tool.1" | sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' > examples
+    while IFS= read -r line; do
+        sh -c "$line" >out 2>err </dev/null
+        status=$?
+        [ $status -eq 0 ] || sed 's/^/# /' err
+        ok $status "$line"
+    done < examples
+done
+
+# The program of libebm(3), against the library in the build folder.
+plain "$man/libebm.3" | sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' | sed 's/\\e/\\/g' > program.c
+shared=$(ls "$builddir"/lib/.libs/libebm.so 2>/dev/null)
+if [ -n "$shared" ] && command -v "${CC:-cc}" >/dev/null; then
+    exits 0 'the program of libebm(3) compiles' "${CC:-cc}" -std=c99 -I"$srcdir/lib" program.c \
+        -o program "$shared" -Wl,-rpath,"$builddir/lib/.libs"
+    rm -f grid.png
+    exits 0 'and runs' ./program
+    [ -s grid.png ]
+    ok $? 'and draws'
+else
+    skip 'no compiler or no shared library here'
+fi
+
+finish

@@ -1,0 +1,182 @@
+#!/bin/sh
+# test_tools.sh - the tools' options, messages and exit statuses; a run that is
+# stopped, killed and resumed.
+#
+# SPDX-License-Identifier: ISC
+. "${srcdir:-.}/tests/tap.sh"
+
+# A network so small that a step takes a moment.
+cat > tiny.recipe <<'END'
+method = cd
+steps = 12
+batch = 8
+data.source = "shapes:64,shape=circle"
+data.height = 8
+data.width = 8
+data.channels = 1
+energy.net = "conv:4,s2 silu flatten linear:1"
+buffer.size = 32
+langevin.steps = 3
+sample.steps = 4
+sample.batch = 8
+save.every = 4
+log.every = 1
+grid.every = 5
+grid.images = 4
+END
+
+# --- usage ---
+
+for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
+    exits 0 "$tool --help" $tool --help
+    grep -q -- '--json' out
+    ok $? "$tool --help names its options"
+    exits 0 "$tool --version" $tool --version
+done
+exits 2 'a misspelt option' ebm-train --recipe tiny.recipe --out run --resum2
+says "did you mean '--resume'"
+exits 2 'no recipe' ebm-train --out run
+exits 2 'no folder' ebm-train --recipe tiny.recipe
+exits 2 'an option without its argument' ebm-train --recipe
+exits 2 'a number out of range' ebm-train --recipe tiny.recipe --out run --steps 0
+exits 2 'a misspelt setting' ebm-train --recipe tiny.recipe --out run --set langevin.stpes=3
+says "did you mean 'langevin.steps'"
+exits 2 'a value out of range' ebm-train --recipe tiny.recipe --out run --set langevin.steps=-3
+says 'a whole number from 1'
+printf 'steps = 3\nlangevin.setps = 4\n' > wrong.recipe
+exits 2 'a misspelt setting in a recipe' ebm-train --recipe ./wrong.recipe --out run
+says 'wrong.recipe:2'
+exits 2 'an unknown recipe' ebm-train --recipe nosuch --out run
+says 'digits'
+exits 2 'an unknown backend' ebm-train --recipe tiny.recipe --out run --backend abacus
+exits 2 'no first word' ebm-eval
+exits 2 'a wrong first word' ebm-model look
+exits 2 'an unknown kind of output' ebm-sample model.safetensors --out x.gif
+[ ! -e run ]
+ok $? 'none of these made a folder'
+
+# --- files ---
+
+exits 4 'a recipe that is not there' ebm-train --recipe ./none.recipe --out run
+exits 4 'data that are not there' ebm-train --recipe tiny.recipe --data ./none --out run-none
+exits 4 'a model that is not there' ebm-model inspect none.safetensors
+printf 'no model' > text
+exits 3 'a file that is no model' ebm-model inspect text
+exits 3 'sampling from it' ebm-sample text --out x.png
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir closed && chmod a-w closed
+    exits 4 'a folder that cannot be written' ebm-train --recipe tiny.recipe --out closed/run
+else
+    exits 4 'a folder that cannot be made' ebm-train --recipe tiny.recipe --out text/run
+fi
+exits 5 'less memory than is needed' ebm-train --recipe tiny.recipe --out run --max-mem 1K
+
+# --- a run ---
+
+exits 0 'a dry run' ebm-train --recipe tiny.recipe --dry-run --seed 3
+grep -q '^langevin.steps = 3 ' out && grep -q '^# memory' out
+ok $? 'it prints settings and memory'
+exits 0 'training' ebm-train --recipe tiny.recipe --out run --seed 3 --threads 1
+grep -q '^seed     3$' out
+ok $? 'it prints the seed'
+for file in recipe metrics.jsonl samples.png curves.png model.safetensors samples/step-000000005.png; do
+    [ -s "run/$file" ]
+    ok $? "the run has $file"
+done
+exits 2 'the folder is not overwritten' ebm-train --recipe tiny.recipe --out run
+says 'resume'
+exits 0 'training as JSON on two threads' \
+    ebm-train --recipe tiny.recipe --out again --seed 3 --threads 2 --json
+cmp -s run/model.safetensors again/model.safetensors && cmp -s run/metrics.jsonl again/metrics.jsonl
+ok $? 'the same seed gives the same model and log, on any number of threads'
+exits 0 'another seed' ebm-train --recipe tiny.recipe --out other --seed 4 --quiet
+! cmp -s run/model.safetensors other/model.safetensors
+ok $? 'gives another model'
+[ ! -s err ]
+ok $? '--quiet says nothing'
+
+# --- stopped, killed, resumed ---
+
+ebm-train --recipe tiny.recipe --out stopped --seed 3 --set steps=100000 >out 2>err &
+job=$!
+while [ ! -s stopped/metrics.jsonl ]; do sleep 0.05; done
+kill -TERM $job
+wait $job
+[ $? -eq 75 ]
+ok $? 'SIGTERM: status 75'
+says 'resume'
+
+ebm-train --recipe tiny.recipe --out killed --seed 3 >out 2>err &
+job=$!
+while [ ! -e killed/checkpoint-000000004.safetensors ] && kill -0 $job 2>/dev/null; do :; done
+kill -KILL $job 2>/dev/null
+wait $job 2>/dev/null
+exits 0 'after kill -9 the run goes on' ebm-train --resume --out killed
+cmp -s run/model.safetensors killed/model.safetensors && cmp -s run/metrics.jsonl killed/metrics.jsonl
+ok $? 'and ends with the same model and log'
+
+newest=$(ls again/checkpoint-*.safetensors | tail -n 1)
+cp -r again cut
+rm cut/model.safetensors
+printf 'x' | dd of="cut/${newest#again/}" bs=1 seek=3000 conv=notrunc 2>/dev/null
+exits 0 'an altered checkpoint' ebm-train --resume --out cut
+says 'altered'
+cmp -s run/model.safetensors cut/model.safetensors
+ok $? 'is not used, and the model is the same'
+
+# --- sampling ---
+
+m=run/model.safetensors
+exits 0 'a grid' ebm-sample $m -n 6 --seed 5 --out a.png
+exits 0 'the same again, on two threads' ebm-sample $m -n 6 --seed 5 --out b.png --threads 2
+cmp -s a.png b.png
+ok $? 'the same seed gives the same file'
+for text in Model-SHA256 Seed Settings Software; do
+    grep -q -a $text a.png
+    ok $? "the picture says $text"
+done
+exits 0 'an array' ebm-sample $m -n 12 --seed 5 --out all.npy --json
+exits 0 'its second part' ebm-sample $m -n 7 --first 5 --seed 5 --out part.npy
+tail -c $((7 * 8 * 8 * 4)) all.npy > all.tail
+tail -c $((7 * 8 * 8 * 4)) part.npy > part.tail
+cmp -s all.tail part.tail
+ok $? 'an image is the same whatever others are drawn'
+[ "$(wc -c < all.npy)" -eq $((128 + 12 * 8 * 8 * 4)) ]
+ok $? 'the array has its size'
+exits 0 'a folder' ebm-sample $m -n 3 --seed 5 --out pictures/
+[ "$(ls pictures | wc -l)" -eq 3 ]
+ok $? 'has three pictures'
+exits 2 'a setting that is none of sampling' ebm-sample $m --set langevin.steps=3 --out a.png
+exits 4 'a folder that is not there' ebm-sample $m -n 1 --out none/a.png
+if [ -w /dev/full ]; then
+    ebm-sample $m -n 1 --out a.png > /dev/full 2>err
+    [ $? -eq 4 ]
+    ok $? 'results that cannot be printed: status 4'
+else
+    skip 'no /dev/full here'
+fi
+
+# --- evaluation ---
+
+exits 0 'scores' ebm-eval score $m --data pictures
+[ "$(head -n 1 out)" = index,label,energy ] && [ "$(wc -l < out)" -eq 4 ]
+ok $? 'a line for each picture'
+exits 0 'scores to a file' ebm-eval score $m --data shapes:40 --out scores.csv --json
+[ "$(wc -l < scores.csv)" -eq 41 ]
+ok $? 'a line for each shape'
+exits 0 'detection' ebm-eval ood $m --in shapes:40,shape=circle --out-of digits shapes:40,shape=star --limit 40
+[ "$(grep -c -v '^#' out)" -eq 2 ]
+ok $? 'a line for each source'
+exits 0 'detection as JSON' ebm-eval ood $m --in shapes:40 --out-of shapes:40 --json
+grep -q '"auroc": 0.5,' out
+ok $? 'a source against itself: 0.5'
+exits 2 'nothing foreign' ebm-eval ood $m --in digits
+exits 0 'inspection' ebm-model inspect $m
+grep -q 'energy/conv1.weight' out
+ok $? 'lists the tensors'
+exits 0 'inspection as JSON' ebm-model inspect --json $m
+exits 0 'devices' ebm-devices
+grep -q '^chosen' out
+ok $? 'one is chosen'
+
+finish
