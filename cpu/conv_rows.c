@@ -14,7 +14,10 @@
  *     h     0 1 2 3 4 5         stride 2, r = 3, top = 1:
  *     r     1 02 1 02 1 02      phase 0 has tap 1, phase 1 taps 0 and 2
  *
- * and nothing is multiplied by zero or scattered.  CONV has one phase.
+ * and nothing is multiplied by zero or scattered.  CONV has one phase.  Where
+ * all phases together have few columns (one channel, stride 2), they are computed
+ * at once, as columns of one phase with the taps of all and zeros between: a
+ * vector that is read then serves four pixels.
  *
  * A task computes one band of the result with all columns and then lets the
  * epilogue run over it.  Invariant: what a task computes, and in which order,
@@ -32,7 +35,7 @@ enum {
     SQUARE = 16,             /* of transposing: a cache line */
     BLIS_COLUMNS = 256,      /* that packed rows must serve */
     BLIS_DEPTH = 128,        /* of a call of its kernel */
-    SMALL = 1 << 15          /* multiplications that are not worth a second thread */
+    SMALL = 1 << 18          /* multiplications that are not worth a second thread */
 };
 
 struct phase {
@@ -59,6 +62,9 @@ struct rows {
     int64_t a_group;                         /* from one group to the next: in a pixel, */
     int64_t f_group, f_term, f_column;       /* and in the filter; its strides */
     int phases_y, phases_x;
+    int phases;                              /* that are computed apart */
+    bool merged;                             /* all in one */
+    int64_t column[GEMM_DOT_COLUMNS];        /* DOT: where in c */
     struct phase *phase;
     int64_t packed, transposed;              /* floats of scratch, per batch */
     size_t own;                              /* and per thread */
@@ -186,12 +192,14 @@ static int matmul_plan(ebm_context *ctx, struct rows *s)
     s->out_w = 1;
     s->out_c = s->columns = v->columns;
     s->groups = 1;
-    s->phases_y = s->phases_x = 1;
+    s->phases_y = s->phases_x = s->phases = 1;
     s->f_term = v->tb ? 1 : v->columns;
     s->f_column = v->tb ? v->depth : 1;
     s->transposed = v->ta ? v->rows * v->depth : 0;
     s->tap_length = least(v->depth, MATMUL_TAP);
     s->kernel = v->columns <= GEMM_DOT_COLUMNS && v->depth >= 2 * s->u->lanes ? DOT : TILES;
+    for (int j = 0; j < GEMM_DOT_COLUMNS; j++)
+        s->column[j] = j;
 
     s->band = (struct band){
         .n = 1, .h = v->rows, .w = 1, .c = v->depth, .span_y = 1, .span_x = 1,
@@ -259,6 +267,45 @@ static int conv_phase(ebm_context *ctx, struct rows *s, struct phase *ph,
     return EBM_OK;
 }
 
+/* All phases in one, if that is few columns and each unit has all of them. */
+static void merge_phases(struct rows *s)
+{
+    int64_t phases = (int64_t)s->phases_y * s->phases_x;
+
+    s->phases = (int)phases;
+    for (int j = 0; j < GEMM_DOT_COLUMNS; j++)
+        s->column[j] = j;
+    if (s->kernel != DOT || s->groups > 1 || phases == 1
+        || phases * s->columns > GEMM_DOT_COLUMNS
+        || s->out_h % s->phases_y || s->out_w % s->phases_x)
+        return;
+    int j = 0;
+    for (int y = 0; y < s->phases_y; y++)
+        for (int x = 0; x < s->phases_x; x++)
+            for (int64_t c = 0; c < s->columns; c++)
+                s->column[j++] = (y * s->out_w + x) * s->out_c + c;
+    s->columns *= phases;
+    s->phases = 1;
+    s->merged = true;
+}
+
+/* Its taps along an axis: all offsets. */
+static int merged_taps(int64_t first, int64_t span, struct tap *tap)
+{
+    for (int64_t i = 0; i < span; i++)
+        tap[i] = (struct tap){ 0, first + i };
+    return (int)span;
+}
+
+/* The filter's index that phase `phase` of an axis has at an offset, or -1. */
+static int64_t tap_at(int64_t phase, int64_t offset, int64_t pad, int64_t stride,
+                      int64_t dilation, int64_t size)
+{
+    int64_t i = phase + pad - offset * stride;
+
+    return i >= 0 && i % dilation == 0 && i / dilation < size ? i / dilation : -1;
+}
+
 /* The span of offsets over all phases of an axis. */
 static void axis_span(const struct problem *v, bool y, int phases, struct tap *tap,
                       int64_t *first, int64_t *span)
@@ -311,9 +358,12 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
     s->band.units_y = divide_up(s->out_h, s->phases_y);
     s->band.units_x = divide_up(s->out_w, s->phases_x);
 
-    ty = mem_new(ctx, (size_t)v->r + 1, sizeof *ty);
-    tx = mem_new(ctx, (size_t)v->s + 1, sizeof *tx);
-    s->phase = mem_new(ctx, (size_t)(s->phases_y * s->phases_x), sizeof *s->phase);
+    merge_phases(s);
+
+    /* An axis has at most so many taps or, of a merged phase, offsets. */
+    ty = mem_new(ctx, (size_t)(v->r * v->dilation_y) + 1, sizeof *ty);
+    tx = mem_new(ctx, (size_t)(v->s * v->dilation_x) + 1, sizeof *tx);
+    s->phase = mem_new(ctx, (size_t)s->phases, sizeof *s->phase);
     if (!ty || !tx || !s->phase) {
         rc = EBM_ERR_NOMEM;
         goto out;
@@ -322,11 +372,14 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
     axis_span(v, false, s->phases_x, tx, &s->band.first_x, &s->band.span_x);
     int64_t phases = (int64_t)s->phases_y * s->phases_x;
     band_plan(&s->band, band_pixels(s, v->n * s->out_h * s->out_w) / phases, s->u->MR);
-    for (int i = 0; i < phases && rc == EBM_OK; i++) {
+    for (int i = 0; i < s->phases && rc == EBM_OK; i++) {
         struct phase *ph = &s->phase[i];
         ph->y = i / s->phases_x;
         ph->x = i % s->phases_x;
-        int n_y = axis_taps(v, true, ph->y, ty), n_x = axis_taps(v, false, ph->x, tx);
+        int n_y = s->merged ? merged_taps(s->band.first_y, s->band.span_y, ty)
+                            : axis_taps(v, true, ph->y, ty);
+        int n_x = s->merged ? merged_taps(s->band.first_x, s->band.span_x, tx)
+                            : axis_taps(v, false, ph->x, tx);
         rc = conv_phase(ctx, s, ph, ty, n_y, tx, n_x);
     }
 out:
@@ -379,7 +432,7 @@ static void rows_free(ebm_context *ctx, void *self)
 {
     struct rows *s = self;
 
-    for (int i = 0; s->phase && i < s->phases_y * s->phases_x; i++) {
+    for (int i = 0; s->phase && i < s->phases; i++) {
         mem_free(ctx, s->phase[i].tap);
         mem_free(ctx, s->phase[i].run);
         mem_free(ctx, s->phase[i].block);
@@ -416,6 +469,23 @@ static void pack_tile(const struct rows *s, const float *f, int64_t terms, int64
             packed[k * width + j] = 0;
 }
 
+/* One tap of a merged phase: filter [k,r,s,c] to [phase and c][tap][k]. */
+static void pack_merged(const struct rows *s, const struct phase *ph, int64_t t,
+                        const float *f, float *packed)
+{
+    const struct problem *v = &s->v;
+    int64_t y = s->band.first_y + t / s->band.span_x, x = s->band.first_x + t % s->band.span_x;
+
+    packed += t * v->k;
+    for (int64_t j = 0; j < s->columns; j++, packed += ph->depth) {
+        int64_t phase = j / v->c, c = j % v->c;
+        int64_t r = tap_at(phase / s->phases_x, y, v->top, v->stride_y, v->dilation_y, v->r);
+        int64_t i = tap_at(phase % s->phases_x, x, v->left, v->stride_x, v->dilation_x, v->s);
+        for (int64_t k = 0; k < v->k; k++)
+            packed[k] = r < 0 || i < 0 ? 0 : f[((k * v->r + r) * v->s + i) * v->c + c];
+    }
+}
+
 static void pack(const struct rows *s, const struct phase *ph, int64_t piece,
                  const float *f, float *packed)
 {
@@ -423,6 +493,10 @@ static void pack(const struct rows *s, const struct phase *ph, int64_t piece,
     int64_t before = t * s->tap_length;       /* terms of earlier taps */
     int64_t terms = least(s->tap_length, ph->depth - before);
 
+    if (s->merged) {
+        pack_merged(s, ph, t, f, packed);
+        return;
+    }
     f += ph->tap[t];
     packed += ph->packed;
     if (s->kernel == TAPS) {
@@ -596,13 +670,12 @@ static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
 
     for (int64_t row = 0; row < rows; row += s->u->MR) {
         int n = row_pointers(s, ph, row, rows, from, to, spare, a, c);
-        if (s->kernel == DOT) {
-            s->u->dot(ph->runs, ph->run, a, packed, ph->depth, (int)s->columns, c);
-            continue;
-        }
         for (int i = n; i < s->u->MR; i++)
             c[i] = c[0];          /* the same again: rows may be longer than spare */
-        s->u->taps(ph->runs, ph->run, a, packed, s->columns, c);
+        if (s->kernel == DOT)
+            s->u->dot(ph->runs, ph->run, a, packed, ph->depth, (int)s->columns, s->column, c);
+        else
+            s->u->taps(ph->runs, ph->run, a, packed, s->columns, c);
     }
 }
 
@@ -616,7 +689,7 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
     int64_t line = s->out_w * s->out_c;
     int64_t begin = (part.image * s->out_h + part.unit * s->phases_y) * line;
 
-    for (int i = 0; i < s->phases_y * s->phases_x; i++) {
+    for (int i = 0; i < s->phases; i++) {
         const struct phase *ph = &s->phase[i];
         int64_t ny = pixels_of(s->out_h, s->phases_y, ph->y, part.unit, part.units);
         int64_t rows = part.images * ny * ph->nx;
@@ -662,7 +735,6 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     int64_t stripes = s->transposed ? divide_up(v->rows, SQUARE) : 0;
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
     int64_t out_batch = v->rows * v->columns;
-    int phases = s->phases_y * s->phases_x;
     int threads = s->work > SMALL ? cpu->threads : 1;
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -670,7 +742,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         int thread = thread_index();
         float *own = owned + (size_t)thread * s->own;
 
-        for (int i = 0; i < phases; i++) {
+        for (int i = 0; i < s->phases; i++) {
             const struct phase *ph = &s->phase[i];
             int64_t pieces = phase_pieces(s, ph);
             #pragma omp for schedule(static) nowait

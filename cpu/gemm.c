@@ -158,42 +158,55 @@ static inline void sums(vec x, vec y, vec z, vec w, float *sum)
     sum[3] = all[3 * QUARTER];
 }
 
-/* R rows at a time against N columns; what is left of a run behind the last
- * whole vector is summed apart. */
+/* What is left of the runs behind their last whole vectors: rest[i * n + j]. */
+static void dot_rest(int rows, int runs, const struct run *run, const float *const *a,
+                     const float *b, int64_t ldb, int n, float *rest)
+{
+    for (int t = 0; t < runs; b += run[t].len, t++)
+        for (int64_t k = run[t].len / LANES * LANES; k < run[t].len; k++)
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < n; j++)
+                    rest[i * n + j] += a[i][run[t].at + k] * b[j * ldb + k];
+}
+
+/* R rows at a time against N columns.  The rest is a call apart, since its loops
+ * would take the registers from these. */
 #define DOT(name, N, R)                                                 \
 static void name(int runs, const struct run *run, const float *const *a,\
-                 const float *b, int64_t ldb, float *const *c)          \
+                 const float *b, int64_t ldb, const int64_t *column,    \
+                 float *const *c)                                       \
 {                                                                       \
-    vec acc[R][N];                                                      \
+    const float *bt = b;                                                \
     float rest[R][N] = { { 0 } };                                       \
+    bool odd = false;                                                   \
+    vec acc[R][N];                                                      \
                                                                         \
     UNROLL for (int i = 0; i < R; i++)                                  \
         UNROLL for (int j = 0; j < N; j++)                              \
             acc[i][j] = (vec){ 0 };                                     \
-    for (int t = 0; t < runs; b += run[t].len, t++) {                   \
-        int64_t k = 0, at = run[t].at;                                  \
-        for (; k + LANES <= run[t].len; k += LANES) {                   \
+    for (int t = 0; t < runs; bt += run[t].len, t++) {                  \
+        int64_t at = run[t].at, len = run[t].len;                       \
+        odd |= len % LANES != 0;                                        \
+        for (int64_t k = 0; k + LANES <= len; k += LANES) {             \
             vec bk[N];                                                  \
             UNROLL for (int j = 0; j < N; j++)                          \
-                bk[j] = load(b + j * ldb + k);                          \
+                bk[j] = load(bt + j * ldb + k);                         \
             UNROLL for (int i = 0; i < R; i++) {                        \
                 vec ai = load(a[i] + at + k);                           \
                 UNROLL for (int j = 0; j < N; j++)                      \
                     acc[i][j] += ai * bk[j];                            \
             }                                                           \
         }                                                               \
-        for (; k < run[t].len; k++)                                     \
-            for (int i = 0; i < R; i++)                                 \
-                for (int j = 0; j < N; j++)                             \
-                    rest[i][j] += a[i][at + k] * b[j * ldb + k];        \
     }                                                                   \
+    if (odd)                                                            \
+        dot_rest(R, runs, run, a, b, ldb, N, rest[0]);                  \
     UNROLL for (int j = 0; j < N; j++)                                  \
         UNROLL for (int i = 0; i < R; i += 4) {                         \
             const int f = i > R - 4 ? R - 4 : i;                        \
             float sum[4];                                               \
             sums(acc[f][j], acc[f + 1][j], acc[f + 2][j], acc[f + 3][j], sum); \
             UNROLL for (int l = 0; l < 4; l++)                          \
-                c[f + l][j] = sum[l] + rest[f + l][j];                  \
+                c[f + l][column[j]] = sum[l] + rest[f + l][j];          \
         }                                                               \
 }
 
@@ -209,11 +222,12 @@ DOT(dot3, 3, ROWS_OF_4)
 DOT(dot4, 4, ROWS_OF_4)
 
 static void dot(int runs, const struct run *run, const float *const *a,
-                const float *b, int64_t ldb, int n, float *const *c)
+                const float *b, int64_t ldb, int n, const int64_t *column,
+                float *const *c)
 {
     static const struct {
         void (*dot)(int, const struct run *, const float *const *, const float *,
-                    int64_t, float *const *);
+                    int64_t, const int64_t *, float *const *);
         int rows;
     } by_columns[GEMM_DOT_COLUMNS] = {
         { dot1, ROWS_OF_2 }, { dot2, ROWS_OF_2 }, { dot3, ROWS_OF_4 }, { dot4, ROWS_OF_4 },
@@ -222,7 +236,7 @@ static void dot(int runs, const struct run *run, const float *const *a,
 
     for (int i = 0; i < MR; i += rows) {
         int first = i > MR - rows ? MR - rows : i;    /* some again, none too many */
-        by_columns[n - 1].dot(runs, run, a + first, b, ldb, c + first);
+        by_columns[n - 1].dot(runs, run, a + first, b, ldb, column, c + first);
     }
 }
 

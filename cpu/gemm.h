@@ -38,9 +38,10 @@ typedef void gemm_rows(int runs, const struct run *run, const float *const *a,
 typedef void gemm_cols(int64_t columns, const int64_t *at, const float *a,
                        const float *b, float *c);
 
-/* Few columns: c[i][j], j < n <= GEMM_DOT_COLUMNS, with b[j * ldb + k]. */
+/* Few columns: c[i][at[j]], j < n <= GEMM_DOT_COLUMNS, with b[j * ldb + k]. */
 typedef void gemm_dot(int runs, const struct run *run, const float *const *a,
-                      const float *b, int64_t ldb, int n, float *const *c);
+                      const float *b, int64_t ldb, int n, const int64_t *at,
+                      float *const *c);
 
 /* One channel each (depthwise): c[i][j] = sum_t a[i][run[t].at + j] b[t n + j],
  * j < n. */

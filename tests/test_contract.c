@@ -255,10 +255,15 @@ static bool draw_conv(enum op op, struct node *node, struct shape *as, struct sh
     ebm_conv_spec v = { .groups = 1 };
     struct shape x = { .rank = 4 }, f = { .rank = 4 }, y = { .rank = 4 };
 
-    x.n[0] = y.n[0] = PICK(1, 2, 3, 7);
+    int few = op == OP_CONV_DATA && draw(3) == 0;    /* channels, many outputs, */
+    x.n[0] = y.n[0] = PICK(1, 2, 3, 7);              /* and strides that divide */
     x.n[3] = PICK(1, 2, 3, 4, 5, 16, 17, 32, 40);
     y.n[3] = PICK(1, 2, 3, 4, 8, 16, 20, 33, 64);
-    switch (draw(4)) {
+    if (few) {
+        x.n[3] = PICK(1, 1, 2);
+        y.n[3] = PICK(16, 32, 40);
+    }
+    switch (few ? -1 : draw(4)) {
     case 0:                                     /* groups */
         v.groups = PICK(2, 3, 4);
         x.n[3] = v.groups * PICK(1, 2, 5, 16);
@@ -270,11 +275,11 @@ static bool draw_conv(enum op op, struct node *node, struct shape *as, struct sh
         break;
     }
     for (int i = 0; i < 2; i++) {
-        v.stride[i] = PICK(1, 1, 2, 3);
+        v.stride[i] = few ? PICK(1, 2) : PICK(1, 1, 2, 3);
         v.dilation[i] = PICK(1, 1, 1, 2, 3);
         v.pad[i] = draw(4);
         v.pad[i + 2] = draw(4);
-        x.n[1 + i] = PICK(1, 2, 4, 5, 7, 8, 9, 12, 16);
+        x.n[1 + i] = few ? PICK(2, 4, 12, 16) : PICK(1, 2, 4, 5, 7, 8, 9, 12, 16);
         f.n[1 + i] = PICK(1, 1, 2, 3, 3, 4, 5);
         int64_t room = x.n[1 + i] + v.pad[i] + v.pad[i + 2] - v.dilation[i] * (f.n[1 + i] - 1);
         if (room < 1)
