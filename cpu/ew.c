@@ -347,5 +347,6 @@ const struct kernels NAME(kernels) = {
     .place = place,
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),
+    .fold_sum = NAME(fold_sum), .fold_max = NAME(fold_max),
     .uniform = NAME(philox_uniform), .normal = NAME(philox_normal),
 };

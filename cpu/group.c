@@ -39,6 +39,8 @@ struct input {
     const void *at;
     int rank;
     int64_t n[EBM_MAX_RANK], stride[EBM_MAX_RANK], period;
+    int again;                   /* ROWS: the innermost axis but one with stride 0, or -1 */
+    int64_t inside;              /* elements inside that axis: they repeat */
     float *made;                 /* ONE, PERIOD */
 };
 
@@ -110,6 +112,19 @@ static enum reading reading_of(const struct input *in, int tile)
             return READ_WINDOW;
     }
     return READ_ROWS;
+}
+
+static void find_repeats(struct input *in)
+{
+    in->again = -1;
+    in->inside = 1;
+    for (int i = in->rank - 1; i >= 0; i--) {
+        if (in->stride[i] == 0 && i < in->rank - 1) {
+            in->again = i;
+            return;
+        }
+        in->inside *= in->n[i];
+    }
 }
 
 /* Floats that an input's `made` takes. */
@@ -207,6 +222,7 @@ static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_gr
         merge_axes(&plan->shape, &plan->in[i], in);
         in->reading = reading_of(in, g->tile);
         in->period = in->n[in->rank - 1];
+        find_repeats(in);
         made += made_size(g, in);
     }
     if (made && !(g->made = mem_new(cpu->ctx, (size_t)made, sizeof *g->made)))
@@ -331,11 +347,24 @@ static void read_row(const struct kernels *k, float *d, const struct input *in, 
     }
 }
 
-/* Elements [begin, begin+n) of the iteration space. */
+/* The next axis position after `run` elements of axis i: carry outward. */
+static void carry(const struct input *in, int64_t *at, int64_t *first, int i, int64_t run)
+{
+    *first += run * in->stride[i];
+    at[i] += run;
+    for (; i > 0 && at[i] == in->n[i]; i--) {
+        *first += in->stride[i - 1] - at[i] * in->stride[i];
+        at[i] = 0;
+        at[i - 1]++;
+    }
+}
+
+/* Elements [begin, begin+n) of the iteration space.  What lies inside an axis of
+ * stride 0 is read once and then copied from before. */
 static void read_rows(const struct kernels *k, float *d, const struct input *in, int64_t begin,
                       int64_t n)
 {
-    int64_t at[EBM_MAX_RANK], first = 0, rest = begin;
+    int64_t at[EBM_MAX_RANK], first = 0, rest = begin, done = 0;
     int inner = in->rank - 1;
 
     for (int i = inner; i >= 0; i--) {
@@ -343,21 +372,29 @@ static void read_rows(const struct kernels *k, float *d, const struct input *in,
         rest /= in->n[i];
         first += at[i] * in->stride[i];
     }
-    for (;;) {
-        int64_t run = in->n[inner] - at[inner];
-        if (run > n)
-            run = n;
-        read_row(k, d, in, first, in->stride[inner], run);
-        d += run;
-        if ((n -= run) == 0)
-            return;
-        first += run * in->stride[inner];
-        at[inner] += run;
-        for (int i = inner; i > 0 && at[i] == in->n[i]; i--) {
-            first += in->stride[i - 1] - at[i] * in->stride[i];
-            at[i] = 0;
-            at[i - 1]++;
+    while (done < n) {
+        int64_t left = n - done, run = in->n[inner] - at[inner];
+        bool whole = in->again >= 0 && at[in->again] > 0 && done >= in->inside && left >= in->inside;
+        for (int i = in->again + 1; whole && i <= inner; i++)
+            whole = at[i] == 0;
+        if (whole) {
+            memcpy(d + done, d + done - in->inside, (size_t)in->inside * sizeof *d);
+            carry(in, at, &first, in->again, 1);
+            done += in->inside;
+            continue;
         }
+        if (run > left)
+            run = left;
+        if (in->stride[inner] == 0 && run <= LANES && left >= LANES && in->type == EBM_F32) {
+            const float x = ((const float *)in->at)[first];
+            float *to = d + done;
+            for (int j = 0; j < LANES; j++)      /* what is too much the next run overwrites */
+                to[j] = x;
+        } else {
+            read_row(k, d + done, in, first, in->stride[inner], run);
+        }
+        carry(in, at, &first, inner, run);
+        done += run;
     }
 }
 

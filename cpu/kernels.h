@@ -50,6 +50,9 @@ struct kernels {
     float (*amax)(const float *a, int64_t n);
     void (*sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
     void (*amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+    /* fold: d[r] = what acc[r n] ... acc[r n + n-1] add up to. */
+    void (*fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
+    void (*fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
 
     /* philox.h */
     void (*uniform)(float *out, int64_t begin, int64_t end,
@@ -70,6 +73,8 @@ double NAME(sum)(const float *a, int64_t n);
 float NAME(amax)(const float *a, int64_t n);
 void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
 void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+void NAME(fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
+void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
 #endif
 
 /* A loop that calls a function is no vector loop. */

@@ -106,20 +106,13 @@ static void add_runs(const struct kernels *k, const struct reduce *r, const floa
     }
 }
 
-/* Results from sums [i, i + fold) of `splits` chunks that are `apart`. */
-static float result_of(const struct reduce *r, union accumulator acc, int64_t i, int64_t splits,
-                       int64_t apart)
+static void write_results(const struct kernels *k, const struct reduce *r, float *out,
+                          union accumulator acc, int64_t count)
 {
-    float max = -INFINITY;
-    double total = 0;
-
-    for (int64_t split = 0; split < splits; split++, i += apart)
-        for (int64_t j = i; j < i + r->fold; j++)
-            if (r->sum)
-                total += acc.sum[j];
-            else
-                max = acc.max[j] > max || acc.max[j] != acc.max[j] ? acc.max[j] : max;
-    return r->sum ? (float)total : max;
+    if (r->sum)
+        k->fold_sum(out, acc.sum, count / r->fold, r->fold);
+    else
+        k->fold_max(out, acc.max, count / r->fold, r->fold);
 }
 
 static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t unit)
@@ -148,18 +141,25 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
     else
         add_rows(cpu->kernels, r, a, acc, first, last, n);
     if (r->splits == 1)
-        for (int64_t i = 0; i < count; i += r->fold)
-            ((float *)s->out)[(place + i) / r->fold] = result_of(r, acc, i, 1, 0);
+        write_results(cpu->kernels, r, (float *)s->out + place / r->fold, acc, count);
 }
 
-static void combine(const struct step_run *s)
+/* Add the other chunks to the first, in their order. */
+static void combine(const struct cpu *cpu, const struct step_run *s)
 {
     const struct reduce *r = s->own;
     union accumulator acc;
 
     acc.bytes = s->scratch;
-    for (int64_t i = 0; i < r->sums; i += r->fold)
-        ((float *)s->out)[i / r->fold] = result_of(r, acc, i, r->splits, r->sums);
+    for (int64_t split = 1; split < r->splits; split++)
+        for (int64_t i = 0; i < r->sums; i++) {
+            int64_t j = split * r->sums + i;
+            if (r->sum)
+                acc.sum[i] += acc.sum[j];
+            else if (acc.max[j] > acc.max[i] || acc.max[j] != acc.max[j])
+                acc.max[i] = acc.max[j];
+        }
+    write_results(cpu->kernels, r, s->out, acc, r->sums);
 }
 
 static void reduce_run(const struct cpu *cpu, const struct step_run *s)
@@ -171,7 +171,7 @@ static void reduce_run(const struct cpu *cpu, const struct step_run *s)
     for (int64_t u = 0; u < units; u++)
         run_unit(cpu, s, u);
     if (r->splits > 1)
-        combine(s);
+        combine(cpu, s);
 }
 
 int reduce_prepare(const struct cpu *cpu, struct step_run *s)

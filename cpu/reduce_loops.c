@@ -156,3 +156,42 @@ void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64
     }
     amax_wide(acc, a, ld, rows, n);
 }
+
+/* Rows of accumulators to one number each; LANES rows go side by side. */
+void NAME(fold_sum)(float *d, const double *acc, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r += LANES) {
+        int64_t left = rows - r < LANES ? rows - r : LANES;
+        double lane[LANES] = { 0 };
+        if (left == LANES)
+            for (int64_t i = 0; i < n; i++)
+                for (int j = 0; j < LANES; j++)
+                    lane[j] += acc[(r + j) * n + i];
+        else
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t j = 0; j < left; j++)
+                    lane[j] += acc[(r + j) * n + i];
+        for (int64_t j = 0; j < left; j++)
+            d[r + j] = (float)lane[j];
+    }
+}
+
+void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r += LANES) {
+        int64_t left = rows - r < LANES ? rows - r : LANES;
+        float lane[LANES];
+        for (int j = 0; j < LANES; j++)
+            lane[j] = -INFINITY;
+        if (left == LANES)
+            for (int64_t i = 0; i < n; i++)
+                for (int j = 0; j < LANES; j++)
+                    lane[j] = larger(lane[j], acc[(r + j) * n + i]);
+        else
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t j = 0; j < left; j++)
+                    lane[j] = larger(lane[j], acc[(r + j) * n + i]);
+        for (int64_t j = 0; j < left; j++)
+            d[r + j] = lane[j];
+    }
+}
