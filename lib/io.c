@@ -72,6 +72,17 @@ int io_open(ebm_context *ctx, const char *path, struct io_reader *r)
     return EBM_OK;
 }
 
+int io_open_memory(ebm_context *ctx, const void *bytes, size_t size, const char *name,
+                   struct io_reader *r)
+{
+    memset(r, 0, sizeof *r);
+    r->ctx = ctx;
+    r->fd = -1;
+    r->memory = bytes;
+    r->size = size;
+    return (r->path = mem_strdup(ctx, name)) ? EBM_OK : EBM_ERR_NOMEM;
+}
+
 int io_read(struct io_reader *r, uint64_t offset, void *to, size_t size)
 {
     char *p = to;
@@ -80,6 +91,10 @@ int io_read(struct io_reader *r, uint64_t offset, void *to, size_t size)
         return ebm_fail(r->ctx, EBM_ERR_FORMAT, "%s ends early: bytes up to %llu are "
                         "needed, it has %llu", r->path,
                         (unsigned long long)(offset + size), (unsigned long long)r->size);
+    if (r->memory) {
+        memcpy(to, r->memory + offset, size);
+        return EBM_OK;
+    }
     while (size) {
         ssize_t n = pread(r->fd, p, size, (off_t)offset);
 

@@ -22,11 +22,15 @@ struct io_reader {
     ebm_context *ctx;
     char *path;
     int fd;
+    const char *memory;        /* instead of a file */
     uint64_t size;
 };
 
 /* Opens a regular file; EBM_ERR_IO where it is missing, a folder or forbidden. */
 int io_open(ebm_context *ctx, const char *path, struct io_reader *reader);
+/* The same for bytes that stay where they are; name: for messages. */
+int io_open_memory(ebm_context *ctx, const void *bytes, size_t size, const char *name,
+                   struct io_reader *reader);
 /* Exactly size bytes from offset; less is EBM_ERR_FORMAT ("ends early"). */
 int io_read(struct io_reader *reader, uint64_t offset, void *to, size_t size);
 void io_close(struct io_reader *reader);   /* also a zeroed or closed one */

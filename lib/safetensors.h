@@ -39,6 +39,9 @@ struct safetensors;
 /* Open a file and check its header.
  * EBM_ERR_IO, EBM_ERR_FORMAT (what is malformed, where) or EBM_ERR_NOMEM. */
 int safetensors_open(ebm_context *ctx, const char *path, struct safetensors **file);
+/* The same of bytes in memory, which outlive the file; name: for messages. */
+int safetensors_open_memory(ebm_context *ctx, const void *bytes, size_t size,
+                            const char *name, struct safetensors **file);
 void safetensors_close(struct safetensors *file);          /* NULL is allowed */
 
 /* Tensors by index, in the order of their data; by name, NULL where absent.

@@ -204,22 +204,43 @@ static int read_header(struct safetensors *f)
     return rc;
 }
 
-int safetensors_open(ebm_context *ctx, const char *path, struct safetensors **file)
+/* Take over an open reader, or close it. */
+static int open_reader(ebm_context *ctx, struct io_reader *reader, struct safetensors **file)
 {
     struct safetensors *f = mem_new(ctx, 1, sizeof *f);
     int rc;
 
-    *file = NULL;
-    if (!f)
+    if (!f) {
+        io_close(reader);
         return EBM_ERR_NOMEM;
+    }
     f->ctx = ctx;
-    if ((rc = io_open(ctx, path, &f->reader)) < 0 || (rc = read_header(f)) < 0
-        || (rc = parse_header(f)) < 0) {
+    f->reader = *reader;
+    if ((rc = read_header(f)) < 0 || (rc = parse_header(f)) < 0) {
         safetensors_close(f);
         return rc;
     }
     *file = f;
     return EBM_OK;
+}
+
+int safetensors_open(ebm_context *ctx, const char *path, struct safetensors **file)
+{
+    struct io_reader reader;
+    int rc = io_open(ctx, path, &reader);
+
+    *file = NULL;
+    return rc < 0 ? rc : open_reader(ctx, &reader, file);
+}
+
+int safetensors_open_memory(ebm_context *ctx, const void *bytes, size_t size,
+                            const char *name, struct safetensors **file)
+{
+    struct io_reader reader;
+    int rc = io_open_memory(ctx, bytes, size, name, &reader);
+
+    *file = NULL;
+    return rc < 0 ? rc : open_reader(ctx, &reader, file);
 }
 
 void safetensors_close(struct safetensors *f)
