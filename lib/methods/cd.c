@@ -7,13 +7,19 @@
  * and the model's side is estimated by short Langevin chains, which start from a
  * buffer of earlier ends (persistent) or from noise (short-run).
  *
- * One update is three kinds of programs on one store:
+ * One update is a few programs on one store:
  *
- *   start      chains := rows of the buffer, some replaced by noise
+ *   birth      newborn := noise                          } where buffer.burn_in
+ *   raise      newborn := one step; run burn_in times    } is not 0
+ *   start      chains := rows of the buffer, some replaced by noise or newborn
  *   langevin   chains := one step; run langevin.steps times
  *   update     loss -> gradient -> guard -> optimiser;  buffer rows := chains
  *
  * Only the numbers of the log come back to the host.
+ *
+ * Burning in: with few steps an update, chains fresh from noise are so far from
+ * the data that the network need only tell noise from images.  Steps of their
+ * own before they join the others keep the comparison hard.
  *
  *   loss = mean E(data) - mean E(chains)
  *        + cd.penalty (mean E(data)^2 + mean E(chains)^2)
@@ -22,6 +28,8 @@
  * chains), Nijkamp et al. 2019 (short runs), Du and Mordatch 2019 (buffer with
  * fresh noise, penalty). */
 #include <float.h>
+#include <math.h>
+#include <string.h>
 #include "context.h"
 #include "energy_model.h"
 #include "guard.h"
@@ -33,6 +41,8 @@ static const struct recipe_key cd_keys[] = {
     { "cd.data_noise", KEY_NUMBER, "0.005", 0, 1e3, "deviation of noise added to the data", NULL },
     { "buffer.size", KEY_INTEGER, "4096", 0, 1 << 24, "ends of chains kept as starts; 0: none", NULL },
     { "buffer.fresh", KEY_NUMBER, "0.05", 0, 1, "part of the chains that start anew", NULL },
+    { "buffer.burn_in", KEY_INTEGER, "0", 0, 1 << 20, "steps of new chains before they join the others; "
+      "if not 0, buffer.fresh is rounded to whole chains", NULL },
 };
 static const struct key_table cd_table = { cd_keys, COUNT(cd_keys) };
 static const struct key_table *const tables[] = {
@@ -42,34 +52,38 @@ static const struct key_table *const tables[] = {
 /* What update fetches, in one vector. */
 enum { F_LOSS, F_DATA, F_SAMPLES, F_GRADIENT, F_RATE, F_ACCEPTED, F_USUAL, F_COUNT };
 
-struct program {
+enum { BIRTH, RAISE, START, LANGEVIN, UPDATE, PROBE, PROGRAMS };
+
+struct program {                 /* with no outputs: there is none */
     ebm_outputs out;
     ebm_program *program;
 };
 
 struct cd {
     struct method_site site;
-    int64_t batch, buffer;
-    int steps;
+    int64_t batch, buffer, newborn;      /* chains; newborn: burnt in each update */
+    int steps, burn_in;
     size_t bytes;                /* of a batch of images */
     ebm_optimiser optimiser;
     ebm_graph *g;
     ebm_val fetched, noise_energy;
-    struct program start, langevin, update, probe;
+    struct program programs[PROGRAMS];
 };
 
 /* ---- graphs ---- */
 
 struct leaves {
-    ebm_val counter, tick, chains, buffer, index;
+    ebm_val counter, tick, chains, newborn, buffer, index;
     int64_t shape[4];            /* of a batch */
+    int64_t newborn_shape[4];
 };
 
 static struct leaves leaves_of(struct cd *cd)
 {
     ebm_graph *g = cd->g;
     const int64_t *hwc = cd->site.image;
-    struct leaves l = { .shape = { cd->batch, hwc[0], hwc[1], hwc[2] } };
+    struct leaves l = { .shape = { cd->batch, hwc[0], hwc[1], hwc[2] },
+                        .newborn_shape = { cd->newborn, hwc[0], hwc[1], hwc[2] } };
     int64_t rows[4] = { cd->buffer, hwc[0], hwc[1], hwc[2] };
     ebm_init zero = { EBM_INIT_CONST, 0, 0 };
     float low = (float)recipe_number(cd->site.recipe, "data.low");
@@ -80,6 +94,8 @@ static struct leaves leaves_of(struct cd *cd)
     l.counter = counter_state(g, METHOD_RNG);
     l.tick = ebm_assign(g, l.counter, ebm_tick(g, l.counter));
     l.chains = ebm_state(g, METHOD_CHAINS, EBM_F32, 4, l.shape, zero);
+    if (cd->newborn > 0)
+        l.newborn = ebm_state(g, "newborn", EBM_F32, 4, l.newborn_shape, zero);
     if (cd->buffer > 0) {
         l.buffer = ebm_state(g, "buffer", EBM_F32, 4, rows, noise);
         l.index = ebm_state(g, "buffer.index", EBM_I32, 1, &cd->batch, zero);
@@ -87,50 +103,83 @@ static struct leaves leaves_of(struct cd *cd)
     return l;
 }
 
-/* Chain i starts from a row drawn from the i-th of `batch` equal parts of the
- * buffer, so that no two chains share a row and each row is as likely. */
+/* The buffer is cut in `batch` equal parts and each chain starts from a row drawn
+ * from one of them, so that no two chains share a row and each row is as likely.
+ * Which chain has which part is turned by chance: newborn chains come first, and
+ * must reach every row. */
 static ebm_val draw_rows(struct cd *cd, const struct leaves *l)
 {
     ebm_graph *g = cd->g;
-    ebm_val i = ebm_cast(g, ebm_iota(g, 1, &cd->batch, 0), EBM_F32);
+    ebm_val batch = ebm_const(g, (double)cd->batch);
     ebm_val u = ebm_uniform(g, l->counter, DRAW_INDEX, 1, &cd->batch);
-    ebm_val row = ebm_scale(g, ebm_add(g, i, u), (double)cd->buffer / (double)cd->batch);
+    ebm_val turn = ebm_uniform(g, l->counter, DRAW_TURN, 1, (const int64_t[]){ 1 });
+    ebm_val part = ebm_add(g, ebm_iota(g, 1, &cd->batch, 0), ebm_floor(g, ebm_mul(g, turn, batch)));
 
+    part = ebm_select(g, ebm_less(g, part, batch), part, ebm_sub(g, part, batch));
+    ebm_val row = ebm_scale(g, ebm_add(g, part, u), (double)cd->buffer / (double)cd->batch);
     row = ebm_min(g, ebm_floor(g, row), ebm_const(g, (double)(cd->buffer - 1)));
     return ebm_cast(g, row, EBM_I32);
+}
+
+/* Newborn chains, then old ones; or each chain anew by chance. */
+static ebm_val mix_starts(struct cd *cd, const struct leaves *l, ebm_val old)
+{
+    ebm_graph *g = cd->g;
+
+    if (cd->newborn > 0) {
+        int64_t begin[4] = { cd->newborn }, size[4];
+        memcpy(size, l->shape, sizeof size);
+        size[0] -= cd->newborn;
+        return size[0] == 0 ? l->newborn : ebm_concat(g, 0, 2, (ebm_val[]){
+            l->newborn, ebm_slice(g, old, begin, size, NULL) });
+    }
+    ebm_val noise = start_of(cd->site.recipe, g, l->counter, DRAW_START, 4, l->shape);
+    ebm_val u = ebm_uniform(g, l->counter, DRAW_FRESH, 4, (const int64_t[]){ cd->batch, 1, 1, 1 });
+    ebm_val fresh = ebm_less(g, u, ebm_const(g, recipe_number(cd->site.recipe, "buffer.fresh")));
+    return ebm_select(g, fresh, noise, old);
 }
 
 static void build_start(struct cd *cd, const struct leaves *l)
 {
     ebm_graph *g = cd->g;
-    ebm_outputs *out = &cd->start.out;
-    ebm_val x = start_of(cd->site.recipe, g, l->counter, DRAW_START, 4, l->shape);
+    ebm_outputs *out = &cd->programs[START].out;
+    ebm_val x;
 
     if (cd->buffer > 0) {
         ebm_val index = draw_rows(cd, l);
-        ebm_val u = ebm_uniform(g, l->counter, DRAW_FRESH, 4, (const int64_t[]){ cd->batch, 1, 1, 1 });
-        ebm_val fresh = ebm_less(g, u, ebm_const(g, recipe_number(cd->site.recipe, "buffer.fresh")));
-        x = ebm_select(g, fresh, x, ebm_gather(g, l->buffer, index));
+        x = mix_starts(cd, l, ebm_gather(g, l->buffer, index));
         ebm_output(g, out, ebm_assign(g, l->index, index));
+    } else {
+        x = start_of(cd->site.recipe, g, l->counter, DRAW_START, 4, l->shape);
     }
     ebm_output(g, out, ebm_assign(g, l->chains, x));
     ebm_output(g, out, l->tick);
 }
 
-static void build_langevin(struct cd *cd, const struct leaves *l)
+/* chains := one step of them. */
+static void build_langevin(struct cd *cd, const struct leaves *l, ebm_val chains, ebm_outputs *out)
 {
     ebm_graph *g = cd->g;
     struct recipe *recipe = cd->site.recipe;
-    ebm_outputs *out = &cd->langevin.out;
     struct energy energy = energy_of(recipe, g, false, NULL);
     ebm_langevin_options options = langevin_of(recipe);
-    ebm_val x = ebm_langevin(g, energy_at, &energy, l->chains,
+    ebm_val x = ebm_langevin(g, energy_at, &energy, chains,
                              ebm_const(g, recipe_number(recipe, "langevin.step")),
                              ebm_const(g, recipe_number(recipe, "langevin.noise")),
                              l->counter, &options);
 
-    ebm_output(g, out, ebm_assign(g, l->chains, x));
+    ebm_output(g, out, ebm_assign(g, chains, x));
     ebm_output(g, out, l->tick);
+}
+
+static void build_newborn(struct cd *cd, const struct leaves *l)
+{
+    ebm_outputs *out = &cd->programs[BIRTH].out;
+    ebm_val noise = start_of(cd->site.recipe, cd->g, l->counter, DRAW_START, 4, l->newborn_shape);
+
+    ebm_output(cd->g, out, ebm_assign(cd->g, l->newborn, noise));
+    ebm_output(cd->g, out, l->tick);
+    build_langevin(cd, l, l->newborn, &cd->programs[RAISE].out);
 }
 
 static ebm_val noised_data(struct cd *cd, const struct leaves *l)
@@ -158,14 +207,14 @@ static void return_rows(struct cd *cd, const struct leaves *l, ebm_val enable)
     ebm_graph *g = cd->g;
     ebm_val rows = ebm_select(g, enable, l->chains, ebm_gather(g, l->buffer, l->index));
 
-    ebm_output(g, &cd->update.out, ebm_assign(g, l->buffer, ebm_update(g, l->buffer, l->index, rows)));
+    ebm_output(g, &cd->programs[UPDATE].out, ebm_assign(g, l->buffer, ebm_update(g, l->buffer, l->index, rows)));
 }
 
 static void build_update(struct cd *cd, const struct leaves *l)
 {
     ebm_graph *g = cd->g;
     struct recipe *recipe = cd->site.recipe;
-    ebm_outputs *out = &cd->update.out;
+    ebm_outputs *out = &cd->programs[UPDATE].out;
     struct energy energy = energy_of(recipe, g, true, out);
     double penalty = recipe_number(recipe, "cd.penalty");
     int64_t half[2] = { 0, cd->batch };
@@ -212,7 +261,7 @@ static void build_probe(struct cd *cd, const struct leaves *l)
     ebm_val x = start_of(cd->site.recipe, g, l->counter, DRAW_PROBE, 4, l->shape);
 
     cd->noise_energy = ebm_mean_all(g, energy_at(g, x, &energy));
-    ebm_output(g, &cd->probe.out, cd->noise_energy);
+    ebm_output(g, &cd->programs[PROBE].out, cd->noise_energy);
 }
 
 static int train_build(const struct method_site *site, void **state)
@@ -228,6 +277,9 @@ static int train_build(const struct method_site *site, void **state)
     cd->batch = recipe_integer(recipe, "batch");
     cd->buffer = recipe_integer(recipe, "buffer.size");
     cd->steps = (int)recipe_integer(recipe, "langevin.steps");
+    cd->burn_in = (int)recipe_integer(recipe, "buffer.burn_in");
+    if (cd->buffer > 0 && cd->burn_in > 0)
+        cd->newborn = llround(recipe_number(recipe, "buffer.fresh") * (double)cd->batch);
     cd->bytes = (size_t)(site->image[0] * site->image[1] * site->image[2]) * sizeof(float);
     if (!size_mul(cd->bytes, (size_t)cd->batch, &cd->bytes))
         return ebm_fail(site->ctx, EBM_ERR_ARG, "batch = %lld images are too many", (long long)cd->batch);
@@ -240,8 +292,10 @@ static int train_build(const struct method_site *site, void **state)
         return status;
 
     struct leaves l = leaves_of(cd);
+    if (cd->newborn > 0)
+        build_newborn(cd, &l);
     build_start(cd, &l);
-    build_langevin(cd, &l);
+    build_langevin(cd, &l, l.chains, &cd->programs[LANGEVIN].out);
     build_update(cd, &l);
     build_probe(cd, &l);
     return ebm_graph_status(cd->g);
@@ -249,20 +303,24 @@ static int train_build(const struct method_site *site, void **state)
 
 /* ---- running ---- */
 
-static int compile(struct cd *cd, struct program *p)
-{
-    return ebm_compile(cd->g, p->out.count, p->out.list, &p->program);
-}
-
 static int train_compile(void *state)
 {
     struct cd *cd = state;
-    int status;
+    int status = EBM_OK;
 
-    if ((status = compile(cd, &cd->start)) < 0 || (status = compile(cd, &cd->langevin)) < 0
-        || (status = compile(cd, &cd->update)) < 0 || (status = compile(cd, &cd->probe)) < 0)
-        return status;
-    return EBM_OK;
+    for (int i = 0; i < PROGRAMS && status >= 0; i++) {
+        struct program *p = &cd->programs[i];
+        if (p->out.count)
+            status = ebm_compile(cd->g, p->out.count, p->out.list, &p->program);
+    }
+    return status;
+}
+
+static int run(struct cd *cd, int program, int times)
+{
+    ebm_program *p = cd->programs[program].program;
+
+    return p && times ? ebm_program_run(p, times) : EBM_OK;
 }
 
 static int run_probe(struct cd *cd, double *energy)
@@ -270,8 +328,8 @@ static int run_probe(struct cd *cd, double *energy)
     float e;
     int status;
 
-    if ((status = ebm_program_run(cd->probe.program, 1)) < 0
-        || (status = ebm_program_get(cd->probe.program, cd->noise_energy, &e, sizeof e)) < 0)
+    if ((status = run(cd, PROBE, 1)) < 0
+        || (status = ebm_program_get(cd->programs[PROBE].program, cd->noise_energy, &e, sizeof e)) < 0)
         return status;
     *energy = e;
     return EBM_OK;
@@ -286,12 +344,14 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     int status;
 
     if ((status = source->next(source->user, &images, NULL)) < 0
-        || (status = ebm_program_set(cd->update.program, "data", images, cd->bytes)) < 0
+        || (status = ebm_program_set(cd->programs[UPDATE].program, "data", images, cd->bytes)) < 0
         || (probe && (status = run_probe(cd, &shown->values[SHOWN_NOISE])) < 0)
-        || (status = ebm_program_run(cd->start.program, 1)) < 0
-        || (status = ebm_program_run(cd->langevin.program, cd->steps)) < 0
-        || (status = ebm_program_run(cd->update.program, 1)) < 0
-        || (status = ebm_program_get(cd->update.program, cd->fetched, f, sizeof f)) < 0)
+        || (status = run(cd, BIRTH, 1)) < 0
+        || (status = run(cd, RAISE, cd->burn_in)) < 0
+        || (status = run(cd, START, 1)) < 0
+        || (status = run(cd, LANGEVIN, cd->steps)) < 0
+        || (status = run(cd, UPDATE, 1)) < 0
+        || (status = ebm_program_get(cd->programs[UPDATE].program, cd->fetched, f, sizeof f)) < 0)
         return status;
 
     shown->values[SHOWN_LOSS] = f[F_LOSS];
@@ -307,17 +367,23 @@ static int train_step(void *state, const struct batch_source *source, bool probe
 static size_t train_bytes(const void *state)
 {
     const struct cd *cd = state;
+    size_t bytes = 0;
 
-    return ebm_program_bytes(cd->start.program) + ebm_program_bytes(cd->langevin.program)
-         + ebm_program_bytes(cd->update.program) + ebm_program_bytes(cd->probe.program);
+    for (int i = 0; i < PROGRAMS; i++)
+        if (cd->programs[i].program)
+            bytes += ebm_program_bytes(cd->programs[i].program);
+    return bytes;
 }
 
 static double train_work(const void *state)
 {
     const struct cd *cd = state;
+    const double times[PROGRAMS] = { 1, cd->burn_in, 1, cd->steps, 1, 0 };
+    double work = 0;
 
-    return graph_work(cd->g, cd->update.out.count, cd->update.out.list)
-         + cd->steps * graph_work(cd->g, cd->langevin.out.count, cd->langevin.out.list);
+    for (int i = 0; i < PROGRAMS; i++)
+        work += times[i] * graph_work(cd->g, cd->programs[i].out.count, cd->programs[i].out.list);
+    return work;
 }
 
 static void train_free(void *state)
@@ -326,10 +392,8 @@ static void train_free(void *state)
 
     if (!cd)
         return;
-    ebm_program_free(cd->start.program);
-    ebm_program_free(cd->langevin.program);
-    ebm_program_free(cd->update.program);
-    ebm_program_free(cd->probe.program);
+    for (int i = 0; i < PROGRAMS; i++)
+        ebm_program_free(cd->programs[i].program);
     ebm_graph_free(cd->g);
     mem_free(cd->site.ctx, cd);
 }

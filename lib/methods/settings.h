@@ -42,7 +42,7 @@ int phases_of(ebm_context *ctx, struct recipe *recipe, struct phases *phases);
 
 /* Numbers that tell the draws of one counter apart. */
 enum purpose {
-    DRAW_INDEX = 1, DRAW_FRESH, DRAW_START, DRAW_LANGEVIN, DRAW_DATA, DRAW_PROBE,
+    DRAW_INDEX = 1, DRAW_TURN, DRAW_FRESH, DRAW_START, DRAW_LANGEVIN, DRAW_DATA, DRAW_PROBE,
     DRAW_DROPOUT, DRAW_SAMPLE_START, DRAW_SAMPLE_LANGEVIN
 };
 
