@@ -12,7 +12,8 @@
  * The pixels are cut into bands, and the bands dealt to slots, both by the plan.
  * Each band's sum starts at zero and is added to its slot's, band after band;
  * at the end the slots are added in their order.  So no float sum is longer
- * than a band, and threads only decide who does what. */
+ * than a band, and threads only decide who does what.  Large filters, of which
+ * memory bears few slots, are cut into stripes of columns as well. */
 #include <string.h>
 #include "conv.h"
 
@@ -20,7 +21,9 @@ enum {
     BAND_PIXELS = 384,           /* of a band, about: the terms of a float sum */
     MAX_SLOTS = 32,
     SLOT_WORK = 1 << 19,         /* multiplications that make a slot worth its sum */
-    SLOT_MEMORY = 1 << 22        /* floats of all slots, where one is not larger */
+    SLOT_MEMORY = 1 << 22,       /* floats of all slots, where one is not larger */
+    TASKS = 16,                  /* slots x stripes, if there are columns enough */
+    RANGE = 16384                /* elements for the epilogue at a time */
 };
 
 /* Rows [skip, skip + rows) of a tile are the filter elements from `element` on. */
@@ -43,7 +46,7 @@ struct filter {
     struct row_tile *tile;
     int64_t padded;              /* columns in whole panels */
     int64_t sums;                /* floats of a slot */
-    int slots;
+    int slots, stripes;
     size_t own;                  /* scratch per thread */
 };
 
@@ -123,6 +126,10 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     int64_t work = v->n * v->p * v->q * v->k * s->window;
     int64_t slots = least(MAX_SLOTS, least(s->band.bands, 1 + work / SLOT_WORK));
     s->slots = (int)most(1, least(slots, SLOT_MEMORY / s->sums));
+    s->stripes = 1;
+    if (!s->depthwise && work / SLOT_WORK > s->slots)
+        s->stripes = (int)least(v->groups * divide_up(s->kg, s->u->NR),
+                                divide_up(TASKS, s->slots));
 
     /* the slots' sums | per thread: copy of the band, panel of y */
     s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR);
@@ -151,21 +158,31 @@ static void pack_y(const float *y, int64_t pixels, int64_t k, int64_t columns, i
     }
 }
 
-/* One band into its slot: sums[group][panel][tile][MR][width]. */
-static void add_band(const struct filter *s, int64_t pixels, const float *x, const float *y,
-                     float *sums, float *y_panel)
+/* Where the sums of panel i of all groups' begin: sums[group][panel][tile][MR][width]. */
+static int64_t panel_at(const struct filter *s, int64_t i)
+{
+    int64_t panels = divide_up(s->kg, s->u->NR);
+
+    return s->tiles * s->u->MR * (i / panels * s->padded + i % panels * s->u->NR);
+}
+
+/* One band into its slot, panels [begin, end). */
+static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t pixels,
+                     const float *x, const float *y, float *sums, float *y_panel)
 {
     const struct ukernel *u = s->u;
+    int64_t panels = divide_up(s->kg, u->NR);
 
-    for (int64_t g = 0; g < s->v.groups; g++)
-        for (int64_t first = 0; first < s->kg; first += u->NR) {
-            int width = panel_width(s, first);
-            gemm_cols *kernel = width == u->NR ? u->cols : u->cols_narrow;
-            pack_y(y + g * s->kg + first, pixels, s->v.k, least(width, s->kg - first), width,
-                   y_panel);
-            for (int t = 0; t < s->tiles; t++, sums += u->MR * width)
-                kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, y_panel, sums);
-        }
+    for (int64_t i = begin; i < end; i++) {
+        int64_t g = i / panels, first = i % panels * u->NR;
+        int width = panel_width(s, first);
+        gemm_cols *kernel = width == u->NR ? u->cols : u->cols_narrow;
+        float *to = sums + panel_at(s, i);
+        pack_y(y + g * s->kg + first, pixels, s->v.k, least(width, s->kg - first), width,
+               y_panel);
+        for (int t = 0; t < s->tiles; t++, to += u->MR * width)
+            kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, y_panel, to);
+    }
 }
 
 static void add_band_depthwise(const struct filter *s, int64_t pixels, const float *x,
@@ -180,13 +197,18 @@ static void add_band_depthwise(const struct filter *s, int64_t pixels, const flo
                             y, v->k, v->c, sums);
 }
 
-static void run_slot(const struct filter *s, int slot, const float *x, const float *y,
-                     float *sums, float *own)
+/* All bands of a slot, one stripe of the columns. */
+static void run_slot(const struct filter *s, int slot, int stripe, const float *x,
+                     const float *y, float *sums, float *own)
 {
     float *y_panel = own + line_up(band_size(&s->band));
     int64_t last = s->band.bands * (slot + 1) / s->slots;
+    int64_t panels = s->v.groups * divide_up(s->kg, s->u->NR);
+    int64_t begin = panels * stripe / s->stripes, end = panels * (stripe + 1) / s->stripes;
+    int64_t from_sum = s->depthwise ? 0 : panel_at(s, begin);
+    int64_t to_sum = s->depthwise ? s->sums : panel_at(s, end);
 
-    memset(sums, 0, (size_t)s->sums * sizeof *sums);
+    memset(sums + from_sum, 0, (size_t)(to_sum - from_sum) * sizeof *sums);
     for (int64_t band = s->band.bands * slot / s->slots; band < last; band++) {
         struct part part = band_part(&s->band, band);
         const float *from = band_load(&s->band, &part, x, own);
@@ -195,7 +217,7 @@ static void run_slot(const struct filter *s, int slot, const float *x, const flo
         if (s->depthwise)
             add_band_depthwise(s, pixels, from, dy, sums);
         else
-            add_band(s, pixels, from, dy, sums, y_panel);
+            add_band(s, begin, end, pixels, from, dy, sums, y_panel);
     }
 }
 
@@ -240,15 +262,19 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     size_t slot_size = line_up((size_t)s->sums);
     float *owned = scratch + (size_t)s->slots * slot_size;
     int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;
-    int threads = s->slots > 1 ? cpu->threads : 1;
+    int64_t count = s->v.k * s->window;
+    int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *own = owned + (size_t)thread_index() * s->own;
+        int thread = thread_index();
+        float *own = owned + (size_t)thread * s->own;
 
         #pragma omp for schedule(dynamic)
-        for (int slot = 0; slot < s->slots; slot++)
-            run_slot(s, slot, x, y, scratch + (size_t)slot * slot_size, own);
+        for (int i = 0; i < s->slots * s->stripes; i++) {
+            int slot = i / s->stripes;
+            run_slot(s, slot, i % s->stripes, x, y, scratch + (size_t)slot * slot_size, own);
+        }
         #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++) {
             if (s->depthwise)
@@ -256,9 +282,11 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
             else
                 collect(s, piece, scratch, out);
         }
+        /* Only now is anything complete. */
+        #pragma omp for schedule(dynamic)
+        for (int64_t begin = 0; begin < (epilogue ? count : 0); begin += RANGE)
+            epilogue->run(epilogue->self, begin, least(begin + RANGE, count), thread);
     }
-    if (epilogue)
-        epilogue->run(epilogue->self, 0, s->v.k * s->window, 0);
 }
 
 static bool applies(const struct problem *v)

@@ -8,7 +8,6 @@
  * constant bounds and are unrolled whole, so that the accumulators become
  * registers.  On packed panels this is as fast as BLIS's assembly, since both
  * wait for the multipliers alone. */
-#include <string.h>
 #include "gemm.h"
 
 #ifndef ISA

@@ -295,6 +295,73 @@ static bool draw_conv(enum op op, struct node *node, struct shape *as, struct sh
     return true;
 }
 
+/* A filter of which memory bears few copies is summed in stripes of columns. */
+static bool large_filter(ebm_context *ctx)
+{
+    struct node node = { .op = OP_CONV_FILTER, .shape = { 4, { 520, 3, 3, 1024 } },
+                         .attr = { .conv = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } } };
+    struct shape x = { 4, { 1, 4, 4, 1024 } }, y = { 4, { 1, 4, 4, 520 } };
+
+    return examine(ctx, &node, &x, &y);
+}
+
+/* The n-th allocation fails, for every n: the status says so and nothing leaks. */
+static int allocations, failing, live;
+
+static void *failing_alloc(void *user, size_t size)
+{
+    (void)user;
+    if (++allocations == failing)
+        return NULL;
+    live++;
+    return malloc(size);
+}
+
+static void counting_release(void *user, void *ptr)
+{
+    (void)user;
+    live -= ptr != NULL;
+    free(ptr);
+}
+
+static bool survives_lack_of_memory(enum op op)
+{
+    ebm_host host = { .alloc = failing_alloc, .release = counting_release };
+    struct shape a = { 4, { 2, 8, 8, 1 } }, b = { 4, { 16, 3, 3, 1 } }, y = { 4, { 2, 4, 4, 16 } };
+    struct node node = { .op = op, .shape = y,
+                         .attr = { .conv = { { 2, 2 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } } };
+    ebm_context *ctx;
+
+    failing = 0;
+    if (ebm_context_new(&host, &ctx) < 0)
+        return false;
+    struct cpu cpu = { .ctx = ctx, .threads = 2, .ukernel = ukernel_best(cpu_flags()) };
+    if (op == OP_MATMUL) {
+        node.shape = (struct shape){ 2, { 8, 16 } };
+        a = (struct shape){ 2, { 8, 64 } };
+        b = (struct shape){ 2, { 64, 16 } };
+    } else if (op == OP_CONV_DATA) {
+        node.shape = a;
+        a = y;
+    } else if (op == OP_CONV_FILTER) {
+        node.shape = b;
+        b = y;
+    }
+    bool good = true;
+    int before = live, rc = EBM_ERR_NOMEM;
+    for (int n = 1; rc == EBM_ERR_NOMEM && n < 100; n++) {
+        struct contract *contract;
+        allocations = 0;
+        failing = n;
+        rc = contract_new(&cpu, &node, &a, &b, &contract);
+        good &= rc == EBM_OK || (rc == EBM_ERR_NOMEM && !contract);
+        contract_free(&cpu, contract);
+        good &= live == before;
+    }
+    ebm_context_free(ctx);
+    return good && rc == EBM_OK;
+}
+
 static void describe(const struct node *node, const struct shape *a, const struct shape *b)
 {
     char ta[SHAPE_TEXT], tb[SHAPE_TEXT], to[SHAPE_TEXT];
@@ -344,6 +411,11 @@ int main(void)
         tap_ok(!bad, "%s: %d random shapes agree with the definition to %.0e of sum |a||b| "
                "(worst %.1e)", op_info[ops[o]].name, CASES, BOUND, worst);
     }
+
+    tap_ok(large_filter(ctx), "CONV_FILTER: [520,3,3,1024] agrees with the definition");
+    for (size_t o = 0; o < COUNT(ops); o++)
+        tap_ok(survives_lack_of_memory(ops[o]), "%s: every allocation may fail",
+               op_info[ops[o]].name);
 
     struct node node = { .op = OP_CONV, .shape = { 4, { 1, 4, 4, 8 } },
                          .attr = { .conv = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } } };
