@@ -95,48 +95,29 @@ static void find_lives(struct placing *p)
     }
 }
 
-/* ---- the order of reading and writing within a group ---- */
+/* ---- results that overlay what they are made of ---- */
 
-static int operands_of(const struct ew_instr *t)
+/* The instruction that makes output `out`. */
+static const struct ew_instr *maker(const struct ew_group *group, int out)
 {
-    return t->op <= EW_IOTA ? 0 : t->op < EW_ADD ? 1 : t->op < EW_SELECT ? 2 : 3;
+    const struct ew_instr *made = NULL;
+
+    for (int i = 0; i < group->n_instr; i++)
+        if (group->instr[i].dst == group->out[out].reg)
+            made = &group->instr[i];
+    return made;
 }
 
-/* The last instruction that reads what instruction `from` made. */
-static int last_use(const struct ew_group *group, int from)
+/* Is the leaf itself, unchanged, an output other than `out`?  It would be stored
+ * when `out` has overwritten it already. */
+static bool handed_on(const struct ew_group *group, int out, enum ew_op leaf, int input)
 {
-    const struct ew_instr *t = group->instr;
-    int last = from;
-
-    for (int i = from + 1; i < group->n_instr; i++) {
-        const uint8_t *arg = &t[i].a;
-        for (int k = 0; k < operands_of(&t[i]); k++)
-            if (arg[k] == t[from].dst)
-                last = i;
-        if (t[i].dst == t[from].dst)
-            break;
+    for (int i = 0; i < group->n_out; i++) {
+        const struct ew_instr *t = maker(group, i);
+        if (i != out && t->op == leaf && (leaf == EW_RAW || t->a == input))
+            return true;
     }
-    return last;
-}
-
-/* Is output `out` made only after the leaf (LOAD of input, or RAW) was last read? */
-static bool made_after(const struct ew_group *group, int out, enum ew_op leaf, int input)
-{
-    int made = -1, read = -1;
-
-    for (int i = 0; i < group->n_instr; i++) {
-        const struct ew_instr *t = &group->instr[i];
-        if (t->dst == group->out[out].reg)
-            made = i;
-        if (t->op == leaf && (leaf == EW_RAW || t->a == input)) {
-            int last = last_use(group, i);
-            read = last > read ? last : read;
-        }
-    }
-    /* an output that is the leaf itself is stored after all instructions */
-    if (made >= 0 && group->instr[made].op == leaf)
-        return read <= made;
-    return made >= read;
+    return false;
 }
 
 /* May output `out` lie on input `input`? Both whole, alike, and read once. */
@@ -149,7 +130,7 @@ static bool overlays(const struct ew_group *group, int out, int input)
     for (int i = 0; i < group->n_in; i++)
         if (i != input && group->in[i].val == in->val)
             return false;
-    return made_after(group, out, EW_LOAD, input);
+    return !handed_on(group, out, EW_LOAD, input);
 }
 
 /* ---- states made in place ---- */
@@ -454,7 +435,7 @@ static struct place place_of(const struct placing *p, ebm_val v)
 }
 
 /* A raw result that is not stored is made where an output will lie, if that is
- * float, as large, and made after the last reading of it. */
+ * float and as large. */
 static void find_raw(struct placing *p)
 {
     for (int32_t i = 0; i < p->plan->n_steps; i++) {
@@ -464,7 +445,7 @@ static void find_raw(struct placing *p)
             continue;
         t->out.index = -1;
         for (int k = 0; k < t->group->n_out && t->out.index < 0; k++)
-            if (t->group->out[k].type == EBM_F32 && made_after(t->group, k, EW_RAW, 0))
+            if (t->group->out[k].type == EBM_F32 && !handed_on(t->group, k, EW_RAW, 0))
                 t->out.index = k;
         if (t->out.index < 0)
             p->scratch[i] = (struct life){ .first = i, .last = i };

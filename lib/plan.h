@@ -9,8 +9,8 @@
  * by tile, from the register RAW, without it being stored.
  *
  * In place: an output of a group may lie where one of its linear inputs of the
- * same type lies, if the instruction that makes it is not before the last one
- * that reads the input; UPDATE may lie on its table; so a state is often
+ * same type lies, or the raw result; no element may be overwritten before all
+ * instructions have read it.  UPDATE may lie on its table.  So a state is often
  * computed where it is kept.
  *
  * A group is a straight-line program over registers of float32 lanes.  Loads
