@@ -74,20 +74,26 @@ static int remove_step(ebm_context *ctx, const char *folder, int64_t step)
     return rc;
 }
 
-/* Remove what the rule does not keep, now that `step` is on disk. */
-static int prune(ebm_context *ctx, const char *folder, int64_t step,
-                 const struct checkpoint_keep *keep)
+/* newer: how many that count are kept already. */
+static bool kept(const struct checkpoint_keep *keep, int64_t at, int64_t step, int *newer)
+{
+    if (at > step)
+        return false;
+    if (keep->regular > 0 && at % keep->regular != 0)
+        return at == step;
+    return (*newer)++ < (keep->last > 1 ? keep->last : 1)
+        || (keep->every > 0 && at % keep->every == 0);
+}
+
+int checkpoint_prune(ebm_context *ctx, const char *folder, int64_t step,
+                     const struct checkpoint_keep *keep)
 {
     int64_t *steps;
     int count, newer = 0, rc = checkpoint_list(ctx, folder, &steps, &count);
 
-    for (int i = count; rc == EBM_OK && i-- > 0; ) {
-        if (steps[i] > step)
+    for (int i = count; rc == EBM_OK && i-- > 0; )
+        if (!kept(keep, steps[i], step, &newer))
             rc = remove_step(ctx, folder, steps[i]);
-        else if (newer++ >= (keep->last > 1 ? keep->last : 1)
-                 && !(keep->every > 0 && steps[i] % keep->every == 0))
-            rc = remove_step(ctx, folder, steps[i]);
-    }
     mem_free(ctx, steps);
     return rc;
 }
@@ -103,7 +109,7 @@ int checkpoint_save(ebm_context *ctx, const char *folder, int64_t step,
     if (rc == EBM_OK)
         rc = safetensors_write(writer, path, NULL);
     mem_free(ctx, path);
-    return rc < 0 ? rc : prune(ctx, folder, step, keep);
+    return rc < 0 ? rc : checkpoint_prune(ctx, folder, step, keep);
 }
 
 int checkpoint_open_step(ebm_context *ctx, const char *folder, int64_t step,

@@ -16,6 +16,8 @@
 struct checkpoint_keep {
     int last;          /* the newest so many; at least 1 */
     int64_t every;     /* and those whose step is a multiple of it; 0: none */
+    int64_t regular;   /* the others, written out of turn, do not count, and are
+                        * removed when a newer one is there; 0: all count */
 };
 
 /* Write writer's tensors and metadata (to which "step" is added) as the
@@ -23,6 +25,10 @@ struct checkpoint_keep {
  * any of later steps, which belong to an abandoned course of the run. */
 int checkpoint_save(ebm_context *ctx, const char *folder, int64_t step,
                     struct safetensors_writer *writer, const struct checkpoint_keep *keep);
+
+/* Only the removing, of what a killed run left. */
+int checkpoint_prune(ebm_context *ctx, const char *folder, int64_t step,
+                     const struct checkpoint_keep *keep);
 
 /* The steps that have a checkpoint, ascending, valid or not; mem_free them. */
 int checkpoint_list(ebm_context *ctx, const char *folder, int64_t **steps, int *count);

@@ -31,12 +31,20 @@ void run_add_count(struct safetensors_writer *w, const char *key, uint64_t value
     safetensors_add_metadata(w, key, text);
 }
 
-static int write_checkpoint(ebm_train *t, struct safetensors_writer *w)
+/* A checkpoint of a stop, or of the end, does not push out one that a diverged
+ * run may return to. */
+static struct checkpoint_keep keep_of(ebm_train *t)
 {
-    struct checkpoint_keep keep = {
+    return (struct checkpoint_keep){
         .last = (int)recipe_integer(t->recipe, "save.last"),
         .every = recipe_integer(t->recipe, "save.each"),
+        .regular = t->save_every,
     };
+}
+
+static int write_checkpoint(ebm_train *t, struct safetensors_writer *w)
+{
+    struct checkpoint_keep keep = keep_of(t);
     char *settings = recipe_write(t->recipe, false), print[20];
     int status;
 
@@ -282,6 +290,7 @@ int run_start(ebm_train *t)
 
 int run_resume(ebm_train *t)
 {
+    struct checkpoint_keep keep = keep_of(t);
     struct position p;
     int status;
 
@@ -289,7 +298,8 @@ int run_resume(ebm_train *t)
         return start_anew(t);
     if ((status = read_position(t, t->newest, &p)) < 0
         || (status = put_in_force(t, t->newest, &p, t->newest_step)) < 0
-        || (status = open_journal(t, (uint64_t)p.log)) < 0)
+        || (status = open_journal(t, (uint64_t)p.log)) < 0
+        || (status = checkpoint_prune(t->ctx, t->folder, t->step, &keep)) < 0)
         return status;
     t->guard.skips = (int)p.skips;
     t->guard.rollbacks = (int)p.rollbacks;
@@ -330,8 +340,8 @@ static int go_back(ebm_train *t)
     if (status < 0)
         return status;
     for (int i = count; i-- > 0 && status == 0; ) {
-        if (steps[i] >= t->step || steps[i] % t->save_every != 0)
-            continue;
+        if (steps[i] > t->saved || steps[i] % t->save_every != 0)
+            continue;            /* of an abandoned course, or of a stop */
         oldest = steps[i];
         if (wanted-- > 0)
             continue;

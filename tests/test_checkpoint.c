@@ -30,7 +30,7 @@ enum { ELEMENTS = 100000 };
 static int save(int64_t step, int last, int64_t every)
 {
     static int32_t data[ELEMENTS];
-    const struct checkpoint_keep keep = { last, every };
+    const struct checkpoint_keep keep = { .last = last, .every = every };
     const int64_t shape = ELEMENTS;
     struct safetensors_writer *w;
 

@@ -230,6 +230,29 @@ static void test_outlier(void)
     run_remove(ctx, ROOT "/outlier");
 }
 
+/* With no patience each outlier is a return to a checkpoint, and another stream
+ * of noise lets the run pass.  The course of it is the same when it is cut. */
+static void test_return(void)
+{
+    static const char *const settings[] = { "guard.gradient=1.3", "guard.patience=1",
+        "guard.rollbacks=1000", "steps=125", "save.every=10", "langevin.steps=1", NULL };
+    int rc = run(backend, &(struct run){ ROOT "/back", settings, false, 0, false });
+    int returns = count_of(ROOT "/back", "\"rolled back\"");
+
+    tap_ok(rc == EBM_OK && returns > 0, "%d returns to a checkpoint, and the run ends", returns);
+    for (int64_t stop = 101; stop < 125; stop += 6) {
+        int first = run(backend, &(struct run){ ROOT "/cut", settings, false, stop, stop % 4 == 1 });
+        int second = run(backend, &(struct run){ ROOT "/cut", NULL, true, 0, false });
+        tap_ok(first == EBM_OK && second == EBM_OK
+               && run_same_file(ctx, ROOT "/back", ROOT "/cut", "metrics.jsonl")
+               && run_same_file(ctx, ROOT "/back", ROOT "/cut", "model.safetensors"),
+               "%s after step %" PRId64 ": the same returns, model and log",
+               stop % 4 == 1 ? "stopped" : "killed", stop);
+        run_remove(ctx, ROOT "/cut");
+    }
+    run_remove(ctx, ROOT "/back");
+}
+
 /* ---- learning ---- */
 
 static void test_learning(void)
@@ -273,6 +296,7 @@ int main(void)
     test_dry();
     test_guard();
     test_outlier();
+    test_return();
     test_learning();
     ebm_backend_free(backend);
     run_remove(ctx, ROOT);
