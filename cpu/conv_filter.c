@@ -264,6 +264,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;
     int64_t count = s->v.k * s->window;
     int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
+    (void)threads;               /* without OpenMP nobody reads it */
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
     {

@@ -736,6 +736,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
     int64_t out_batch = v->rows * v->columns;
     int threads = s->work > SMALL ? cpu->threads : 1;
+    (void)threads;               /* without OpenMP nobody reads it */
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
     {
