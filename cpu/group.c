@@ -48,6 +48,7 @@ struct output {
     void *at;
     enum ebm_type type;
     int reg;
+    bool lifted;                 /* it is memory that another output overwrites */
 };
 
 struct instruction {
@@ -210,6 +211,20 @@ static void choose_in_place(struct group *g, int o)
     g->instr[writer].output = (int8_t)o;
 }
 
+/* An output that is a plain input (or the raw result) on which another output
+ * lies is copied before any is stored. */
+static void choose_lifted(struct group *g, int o)
+{
+    const struct instruction *setter = NULL;
+
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].dst == g->out[o].reg)
+            setter = &g->instr[i];
+    for (int i = 0; setter && i < g->n_out; i++)
+        if (i != o && reads_under(g, setter, &g->out[i]))
+            g->out[o].lifted = true;
+}
+
 static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_group *plan,
                       const struct memory *memory)
 {
@@ -293,8 +308,10 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
         g->out[i].type = plan->out[i].type;
         g->out[i].reg = plan->out[i].reg;
     }
-    for (int i = 0; i < g->n_out; i++)
+    for (int i = 0; i < g->n_out; i++) {
         choose_in_place(g, i);
+        choose_lifted(g, i);
+    }
     return EBM_OK;
 }
 
@@ -546,6 +563,12 @@ static void run_tile(const struct group *g, int64_t begin, int64_t n, float *reg
                                   whole && p->output >= 0
                                   ? (float *)g->out[p->output].at + begin : d, lanes);
         }
+    }
+    for (int i = 0; i < g->n_out; i++) {
+        struct reg *r = &reg[g->out[i].reg];
+        float *d = registers + (int64_t)g->out[i].reg * g->tile;
+        if (g->out[i].lifted && r->at != d && !r->one)
+            r->at = memcpy(d, r->at, (size_t)lanes * sizeof *d);
     }
     for (int i = 0; i < g->n_out; i++)
         store(g->k, &g->out[i], reg[g->out[i].reg],

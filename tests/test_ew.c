@@ -338,6 +338,38 @@ static void test_in_place(ebm_context *ctx, const struct kernels *k)
     mem_free(ctx, scratch);
 }
 
+/* Two arrays change places. */
+static void test_swap(ebm_context *ctx, const struct kernels *k)
+{
+    static const struct ew_instr code[] = { { EW_LOAD, 0, 0, 0, 0, 0 }, { EW_LOAD, 1, 1, 0, 0, 0 } };
+    enum { N = 3001 };
+    static float x[N], y[N];
+    char *slots[2] = { (char *)x, (char *)y };
+    struct memory memory = { NULL, slots, NULL };
+    struct cpu cpu = { .ctx = ctx, .threads = 1, .kernels = k };
+    struct ew_input in[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, 0 },
+                              { { SPACE_STATE, 1, 0 }, EBM_F32, { 1 }, true, 0 } };
+    struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 1, 0 },
+                                { { SPACE_STATE, 1, 0 }, EBM_F32, 0, 0 } };
+    struct ew_group plan = { { 1, { N } }, 2, 2, COUNT(code), 2, in, out, (struct ew_instr *)code };
+    struct group *g = NULL;
+    bool right = true;
+
+    for (int i = 0; i < N; i++) {
+        x[i] = (float)i;
+        y[i] = (float)-i;
+    }
+    if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, &g) == EBM_OK, "%s: made", k->name))
+        return;
+    char *scratch = mem_new(ctx, 1, group_scratch(g));
+    group_run(&cpu, g, scratch);
+    for (int i = 0; i < N; i++)
+        right = right && x[i] == (float)-i && y[i] == (float)i;
+    tap_ok(right, "%s: two arrays change places", k->name);
+    group_free(&cpu, g);
+    mem_free(ctx, scratch);
+}
+
 int main(void)
 {
     const struct kernels *done = NULL;
@@ -360,6 +392,7 @@ int main(void)
         test_conversions(k);
         test_group(ctx, k);
         test_in_place(ctx, k);
+        test_swap(ctx, k);
     }
     ebm_context_free(ctx);
     return tap_done();
