@@ -64,10 +64,10 @@ static int run(ebm_context *context)
     for (size_t i = 0; i < COUNT(list); i++)
         if (!given.json && list[i].chosen)
             printf("chosen   %s: %s\n", list[i].name, why);
-    if (given.json)
-        tool_print_json(json_pack("{s:O, s:s}", "devices", devices, "why", why));
+    int status = given.json
+               ? tool_print_json(json_pack("{s:O, s:s}", "devices", devices, "why", why)) : 0;
     json_decref(devices);
-    return automatic.opens ? EXIT_DONE : EXIT_DEVICE;
+    return status || automatic.opens ? status : EXIT_DEVICE;
 }
 
 int main(int argc, char **argv)

@@ -95,12 +95,14 @@ static int open_data(struct work *w, const char *source, ebm_data **data)
     return rc;
 }
 
-static int score_data(struct work *w, ebm_data *data, struct scores *s, struct progress *bar)
+/* images: room for a chunk */
+static int score_data(struct work *w, ebm_data *data, struct scores *s, float *images,
+                      size_t pixels)
 {
-    size_t pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
-    float *images = calloc(CHUNK, pixels * sizeof *images);
-    int rc = images ? EBM_OK : EBM_ERR_NOMEM;
+    struct progress bar;
+    int rc = EBM_OK;
 
+    progress_begin(&bar, "scoring", 0, (double)s->n, given.quiet);
     for (size_t done = 0; rc == EBM_OK && done < s->n; ) {
         size_t some = s->n - done < CHUNK ? s->n - done : CHUNK;
         for (size_t i = 0; rc == EBM_OK && i < some; i++)
@@ -110,19 +112,19 @@ static int score_data(struct work *w, ebm_data *data, struct scores *s, struct p
         if (stop_asked())
             rc = EBM_ERR_STOPPED;
         done += some;
-        progress_show(bar, (double)done, NULL);
+        progress_show(&bar, (double)done, NULL);
     }
-    free(images);
+    progress_end(&bar);
     return rc;
 }
 
 /* 0, or an exit status after a message. */
 static int score(struct work *w, const char *source, struct scores *s)
 {
-    struct progress bar;
+    size_t pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
     ebm_data *data = NULL;
     ebm_data_info info;
-    int rc = open_data(w, source, &data);
+    int status, rc = open_data(w, source, &data);
 
     if (rc < 0)
         return tool_fail(w->context, rc);
@@ -132,19 +134,16 @@ static int score(struct work *w, const char *source, struct scores *s)
     snprintf(s->split, sizeof s->split, "%s", info.split);
     s->energies = calloc(s->n + 1, sizeof *s->energies);
     s->labels = calloc(s->n + 1, sizeof *s->labels);
-    if (s->energies && s->labels) {
-        progress_begin(&bar, "scoring", 0, (double)s->n, given.quiet);
-        rc = score_data(w, data, s, &bar);
-        progress_end(&bar);
-    } else {
-        rc = EBM_ERR_NOMEM;
-    }
+    float *images = calloc(CHUNK, pixels * sizeof *images);
+    if (!s->energies || !s->labels || !images)
+        status = tool_fail_memory();
+    else if ((rc = score_data(w, data, s, images, pixels)) == EBM_ERR_STOPPED)
+        tool_say("stopped"), status = EXIT_STOPPED;
+    else
+        status = rc < 0 ? tool_fail(w->context, rc) : 0;
+    free(images);
     ebm_data_free(data);
-    if (rc == EBM_ERR_STOPPED) {
-        tool_say("stopped");
-        return EXIT_STOPPED;
-    }
-    return rc < 0 ? tool_fail(w->context, rc) : 0;
+    return status;
 }
 
 static void mean_and_deviation(const struct scores *s, double *mean, double *deviation)
@@ -199,7 +198,7 @@ static int run_score(struct work *w)
             tool_json_number(deviation));
         json_object_set_new(object, given.out ? "out" : "energies",
                             given.out ? json_string(given.out) : json_energies(&s));
-        tool_print_json(object);
+        status = tool_print_json(object);
     } else if (!status && given.out) {
         printf("%zu images of %s (%s): energy %.6g +- %.6g\n", s.n, given.data, s.split,
                mean, deviation);
@@ -265,7 +264,7 @@ static int run_ood(struct work *w, int n_more, char **more)
         status = detect_one(w, &in, more[i], list);
     mean_and_deviation(&in, &mean, &deviation);
     if (!status && given.json)
-        tool_print_json(json_pack("{s:s, s:s, s:{s:s, s:s, s:I, s:o}, s:O}", "score", "energy",
+        status = tool_print_json(json_pack("{s:s, s:s, s:{s:s, s:s, s:I, s:o}, s:O}", "score", "energy",
             "positive", "out of distribution", "in", "source", given.in, "split", in.split,
             "images", (json_int_t)in.n, "mean", tool_json_number(mean), "out_of", list));
     json_decref(list);

@@ -83,12 +83,13 @@ static int inspect(ebm_context *context, const char *path)
 
     if (rc < 0)
         return tool_fail(context, rc);
+    int status = EXIT_DONE;
     if (given.json)
-        tool_print_json(json_info(info));
+        status = tool_print_json(json_info(info));
     else
         print_info(info);
     ebm_model_info_free(context, info);
-    return EXIT_DONE;
+    return status;
 }
 
 int main(int argc, char **argv)

@@ -225,12 +225,11 @@ static int run(struct work *w, const char *path)
         return EXIT_STOPPED;
     }
     if (given.json)
-        tool_print_json(json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
+        return tool_print_json(json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
             "images", (json_int_t)w->done, "first", (json_int_t)given.first.value,
             "seed", (json_int_t)w->seed, "model_sha256", w->info->digest,
             "settings", w->settings));
-    else
-        printf("images  %s\nseed    %" PRIu64 "\n", given.out, w->seed);
+    printf("images  %s\nseed    %" PRIu64 "\n", given.out, w->seed);
     return EXIT_DONE;
 }
 

@@ -139,7 +139,7 @@ static int save_curves(struct work *w)
     snprintf(path, sizeof path, "%s/curves.png", given.out);
     int rc = canvas_save(&canvas, w->context, path);
     canvas_free(&canvas);
-    return rc < 0 ? tool_fail(w->context, rc) : 0;
+    return rc == EBM_ERR_NOMEM ? tool_fail_memory() : rc < 0 ? tool_fail(w->context, rc) : 0;
 }
 
 static int stop_progress(void *user, double done)
@@ -186,21 +186,19 @@ static int save_grid(struct work *w, int64_t step)
 
 /* --- results --- */
 
-static void print_plan(const struct work *w)
+static int print_plan(const struct work *w)
 {
     const ebm_train_info *i = w->info;
     const size_t total = i->weight_bytes + i->state_bytes + i->program_bytes;
 
-    if (given.json) {
-        tool_print_json(json_pack("{s:s, s:s, s:s, s:I, s:[i,i,i], s:I, s:I, s:I, s:f, s:{s:I, s:I, s:I, s:I}}",
+    if (given.json)
+        return tool_print_json(json_pack("{s:s, s:s, s:s, s:I, s:[i,i,i], s:I, s:I, s:I, s:f, s:{s:I, s:I, s:I, s:I}}",
             "recipe", i->recipe, "method", i->method, "data", i->source,
             "images", (json_int_t)i->images, "shape", i->height, i->width, i->channels,
             "seed", (json_int_t)i->seed, "steps", (json_int_t)i->steps,
             "parameters", (json_int_t)i->parameters, "multiply_adds_per_step", i->work,
             "bytes", "weights", (json_int_t)i->weight_bytes, "state", (json_int_t)i->state_bytes,
             "programs", (json_int_t)i->program_bytes, "all", (json_int_t)total));
-        return;
-    }
     printf("%s\n", i->recipe);
     printf("# data          %zu images of %d x %d x %d\n", i->images, i->height, i->width,
            i->channels);
@@ -209,9 +207,10 @@ static void print_plan(const struct work *w)
     printf("# memory        %.1f MiB: weights and moments %.1f, buffers %.1f, programs %.1f\n",
            (double)total / 1048576, (double)i->weight_bytes / 1048576,
            (double)i->state_bytes / 1048576, (double)i->program_bytes / 1048576);
+    return 0;
 }
 
-static void print_results(const struct work *w)
+static int print_results(const struct work *w)
 {
     const ebm_train_info *i = w->info;
     const struct series *s = &w->series;
@@ -222,13 +221,13 @@ static void print_results(const struct work *w)
         printf("curves   %s/curves.png\n", given.out);
         printf("steps    %" PRId64 "\n", i->step);
         printf("seed     %" PRIu64 "\n", i->seed);
-        return;
+        return 0;
     }
     json_t *last = json_object();
     for (int c = 0; s->rows && c < s->columns; c++)
         json_object_set_new(last, s->names[c],
                             tool_json_number(series_value(s, s->rows - 1, c)));
-    tool_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:o}",
+    return tool_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:o}",
         "model", json_sprintf("%s/model.safetensors", given.out),
         "samples", json_sprintf("%s/samples.png", given.out),
         "curves", json_sprintf("%s/curves.png", given.out),
@@ -273,9 +272,11 @@ static int finish(struct work *w)
     int status = save_samples(w, path, w->info->grid_images, w->info->seed, w->info->step);
     if (!status)
         status = save_curves(w);
-    if (!status)
-        print_results(w);
-    return status;
+    if (!status && stop_asked()) {
+        tool_say("stopped; %s/model.safetensors is written", given.out);
+        return EXIT_STOPPED;
+    }
+    return status ? status : print_results(w);
 }
 
 static int stop(struct work *w)
@@ -336,10 +337,8 @@ static int run(struct work *w)
         return tool_fail(w->context, rc);
     w->info = ebm_train_describe(w->train);
     tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->info->seed);
-    if (given.dry) {
-        print_plan(w);
-        return EXIT_DONE;
-    }
+    if (given.dry)
+        return print_plan(w);
     stop_on_signals();
     return train(w);
 }

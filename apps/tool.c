@@ -94,12 +94,18 @@ json_t *tool_json_number(double v)
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-void tool_print_json(json_t *object)
+int tool_print_json(json_t *object)
 {
-    if (!object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
-        clearerr(stdout), tool_fail_memory();
-    putchar('\n');
+    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+
     json_decref(object);
+    if (!text) {
+        tool_say("no memory for the results as JSON, or a name in them is not UTF-8");
+        return EXIT_MEMORY;
+    }
+    puts(text);
+    free(text);
+    return 0;
 }
 
 int tool_end(int status)

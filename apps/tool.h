@@ -39,8 +39,8 @@ void tool_inform(const char *format, ...) PRINTF(1, 2);
 int tool_fail(const ebm_context *context, int status);
 int tool_fail_memory(void);
 
-/* A line of result, or a JSON object, on stdout; the object is released. */
-void tool_print_json(json_t *object);
+/* A JSON object on stdout, released then; 0, or the exit status without memory. */
+int tool_print_json(json_t *object);
 /* The exit status once all results are out: EXIT_IO, said, if stdout is full or
  * closed, else `status`. */
 int tool_end(int status);
