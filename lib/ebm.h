@@ -422,7 +422,8 @@ EBM_API const ebm_train_info *ebm_train_describe(ebm_train *train);
  *   loss               what was minimised
  *   energy.data        mean energy of the batch
  *   energy.samples     and of the chains' ends
- *   energy.noise       and of uniform noise; NaN where a step is not logged
+ *   energy.noise       and of noise, as chains start from; NaN where a step is
+ *                      not logged
  *   gradient           norm of the gradient, before clipping
  *   rate               learning rate
  * and more that a method may add.  Names and values belong to the run and stay

@@ -253,7 +253,7 @@ static void build_update(struct cd *cd, const struct leaves *l)
     ebm_output(g, out, cd->fetched);
 }
 
-/* The energy of uniform noise: what training started far below. */
+/* The energy of noise as chains start from: what data end far below. */
 static void build_probe(struct cd *cd, const struct leaves *l)
 {
     ebm_graph *g = cd->g;
