@@ -3,7 +3,8 @@
  * SPDX-License-Identifier: ISC
  *
  * Images are drawn in the model's own batches, so that a signal loses only the
- * batch at work: what is finished is written. */
+ * batch at work: what is finished is written.  Single pictures are written after
+ * each batch, grids and arrays at the end. */
 #include "config.h"
 #include <inttypes.h>
 #include <limits.h>
@@ -106,7 +107,9 @@ static void note_settings(struct work *w)
 
 /* --- writing --- */
 
-static int write_picture(struct work *w, const char *path, int64_t first, int64_t n, int scale)
+/* n images, the first of which has this number in the series. */
+static int write_picture(struct work *w, const char *path, const float *images,
+                         int64_t number, int64_t n, int scale)
 {
     char seed[32], numbers[64], software[64];
     const char *text[] = {
@@ -114,7 +117,7 @@ static int write_picture(struct work *w, const char *path, int64_t first, int64_
         "Images", numbers, "Settings", w->settings,
     };
     const ebm_picture picture = {
-        .images = w->images + (size_t)first * w->pixels, .n = n,
+        .images = images, .n = n,
         .height = w->info->height, .width = w->info->width, .channels = w->info->channels,
         .columns = n > 1 ? (int)given.columns.value : 1, .scale = scale,
         .text = text, .n_text = COUNT(text),
@@ -122,20 +125,19 @@ static int write_picture(struct work *w, const char *path, int64_t first, int64_
 
     snprintf(software, sizeof software, "ebm-sample %s", ebm_version());
     snprintf(seed, sizeof seed, "%" PRIu64, w->seed);
-    snprintf(numbers, sizeof numbers, "%" PRId64 "-%" PRId64, given.first.value + first,
-             given.first.value + first + n - 1);
+    snprintf(numbers, sizeof numbers, "%" PRId64 "-%" PRId64, number, number + n - 1);
     int rc = ebm_picture_write(w->context, path, &picture);
     return rc < 0 ? tool_fail(w->context, rc) : 0;
 }
 
-static int write_folder(struct work *w)
+static int write_single(struct work *w, const float *images, int64_t number, int64_t n)
 {
     char path[PATH_MAX];
-    int status = output_folder(given.out);
+    int status = 0;
 
-    for (int64_t i = 0; !status && i < w->done; i++) {
-        snprintf(path, sizeof path, "%s%06" PRId64 ".png", given.out, given.first.value + i);
-        status = write_picture(w, path, i, 1, 1);
+    for (int64_t i = 0; !status && i < n; i++) {
+        snprintf(path, sizeof path, "%s%06" PRId64 ".png", given.out, number + i);
+        status = write_picture(w, path, images + (size_t)i * w->pixels, number + i, 1, 1);
     }
     return status;
 }
@@ -162,37 +164,39 @@ static int write_npy(struct work *w)
     return output_end(&o, true);
 }
 
-static int write_images(struct work *w)
+static int write_together(struct work *w)
 {
     if (is_folder_name(given.out))
-        return write_folder(w);
+        return 0;
     if (ends_with(given.out, ".npy"))
         return write_npy(w);
-    return write_picture(w, given.out, 0, w->done, 0);
+    return write_picture(w, given.out, w->images, given.first.value, w->done, 0);
 }
 
 /* --- drawing --- */
 
-static int draw(struct work *w, int64_t n)
+/* Draw n images in steps of at most `batch`. */
+static int draw(struct work *w, int64_t n, int64_t batch)
 {
-    const char *text = ebm_model_setting(w->model, "sample.batch");
-    int64_t batch = text && atoll(text) > 0 ? atoll(text) : n;
-    int rc = EBM_OK;
+    bool single = is_folder_name(given.out);
+    int status = 0, rc = EBM_OK;
 
     progress_begin(&w->bar, "drawing", 0, (double)n, given.quiet);
-    while (rc == EBM_OK && w->done < n && !stop_asked()) {
+    while (!status && rc == EBM_OK && w->done < n && !stop_asked()) {
         /* up to the next multiple: batches of the series are drawn whole */
         int64_t at = given.first.value + w->done;
         int64_t some = batch - at % batch;
+        float *images = w->images + (single ? 0 : (size_t)w->done * w->pixels);
         if (some > n - w->done)
             some = n - w->done;
-        rc = ebm_model_sample(w->model, w->seed, at, some,
-                              w->images + (size_t)w->done * w->pixels, on_progress, w);
+        rc = ebm_model_sample(w->model, w->seed, at, some, images, on_progress, w);
+        if (rc == EBM_OK && single)
+            status = write_single(w, images, at, some);
         if (rc == EBM_OK)
             w->done += some;
     }
     progress_end(&w->bar);
-    return rc == EBM_ERR_STOPPED || rc >= 0 ? 0 : tool_fail(w->context, rc);
+    return rc == EBM_ERR_STOPPED || rc >= 0 ? status : tool_fail(w->context, rc);
 }
 
 static int run(struct work *w, const char *path)
@@ -213,12 +217,18 @@ static int run(struct work *w, const char *path)
     tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->seed);
 
     w->pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
-    if (!(w->images = calloc((size_t)n, w->pixels * sizeof *w->images)))
+    const char *text = ebm_model_setting(w->model, "sample.batch");
+    int64_t batch = text && atoll(text) > 0 ? atoll(text) : n;
+    bool single = is_folder_name(given.out);
+    if (single && (status = output_folder(given.out)) != 0)
+        return status;
+    if (!(w->images = calloc((size_t)(single && batch < n ? batch : n),
+                             w->pixels * sizeof *w->images)))
         return tool_fail_memory();
     stop_on_signals();
-    if ((status = draw(w, n)) != 0)
+    if ((status = draw(w, n, batch)) != 0)
         return status;
-    if (w->done && (status = write_images(w)) != 0)
+    if (w->done && (status = write_together(w)) != 0)
         return status;
     if (w->done < n) {
         tool_say("stopped: %" PRId64 " of %" PRId64 " images were finished", w->done, n);

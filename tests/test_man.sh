@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_man.sh - every option of a tool's --help is in its man page, every setting
-# of a recipe in ebm-recipe(5), and the examples of the pages do what they say.
+# of a recipe in ebm-recipe(5), and the examples of the pages and of the README work.
 #
 # SPDX-License-Identifier: ISC
 . "${srcdir:-.}/tests/tap.sh"
@@ -52,18 +52,27 @@ for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
     done < examples
 done
 
-# The program of libebm(3), against the library in the build folder.
-plain "$man/libebm.3" | sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' | sed 's/\\e/\\/g' > program.c
-shared=$(ls "$builddir"/lib/.libs/libebm.so 2>/dev/null)
-if [ -n "$shared" ] && command -v "${CC:-cc}" >/dev/null; then
-    exits 0 'the program of libebm(3) compiles' "${CC:-cc}" -std=c99 -I"$srcdir/lib" program.c \
+# The programs of libebm(3) and of the README, against the library built here.
+shared=$builddir/lib/.libs/libebm.so
+try_program() {
+    if [ ! -f "$shared" ] || ! command -v "${CC:-cc}" >/dev/null; then
+        skip "no compiler or no shared library here"
+        return
+    fi
+    exits 0 "the program of $1 compiles" "${CC:-cc}" -std=c99 -I"$srcdir/lib" program.c \
         -o program "$shared" -Wl,-rpath,"$builddir/lib/.libs"
-    rm -f grid.png
-    exits 0 'and runs' ./program
+    exits 0 'and runs' ./program run/model.safetensors
+}
+plain "$man/libebm.3" | sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' | sed 's/\\e/\\/g' > program.c
+rm -f grid.png
+try_program 'libebm(3)'
+if [ -f program ]; then
     [ -s grid.png ]
     ok $? 'and draws'
-else
-    skip 'no compiler or no shared library here'
+fi
+if grep -q '^```c$' "$srcdir/README.md" 2>/dev/null; then
+    sed -n '/^```c$/,/^```$/{/^```/!p;}' "$srcdir/README.md" > program.c
+    try_program 'the README'
 fi
 
 finish
