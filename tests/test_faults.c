@@ -77,7 +77,7 @@ static int checkpoint(ebm_context *ctx)
 {
     static const int64_t shape[2] = { 3, 5 };
     float numbers[15] = { 1, 2, 3 };
-    struct checkpoint_keep keep = { 2, 0 };
+    struct checkpoint_keep keep = { .last = 2 };
     struct safetensors_writer *writer = NULL;
     struct safetensors *file = NULL;
     int64_t step;
