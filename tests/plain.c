@@ -8,7 +8,8 @@
  *   the arena starts as NaN in every run;
  *   a group goes through the whole shape one instruction at a time;
  *   loads are not copied: memory is read anew by every instruction;
- *   an output is in memory as soon as its instruction has run. */
+ *   outputs are stored after the last instruction, one after the other, and one
+ *   that is an input as it came is read only then. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,14 +262,6 @@ static void store_output(const struct execution *e, const struct ew_output *out)
     }
 }
 
-static bool is_last_def(const struct ew_group *group, int instr)
-{
-    for (int i = instr + 1; i < group->n_instr; i++)
-        if (group->instr[i].dst == group->instr[instr].dst)
-            return false;
-    return true;
-}
-
 static void run_instr(struct execution *e, int index)
 {
     const struct ew_group *group = e->t->group;
@@ -294,9 +287,6 @@ static void run_instr(struct execution *e, int index)
     memcpy(l->x, x, (size_t)e->count * sizeof *x);
     l->kind = COMPUTED;
     free(x);
-    for (int k = 0; k < group->n_out; k++)
-        if (group->out[k].reg == t->dst && is_last_def(group, index))
-            store_output(e, &group->out[k]);
 }
 
 static void run_group(const struct device_program *p, const struct step *t)
@@ -307,9 +297,8 @@ static void run_group(const struct device_program *p, const struct step *t)
         e.lane[i].x = calloc((size_t)e.count, sizeof *e.lane[i].x);
     for (int i = 0; i < t->group->n_instr; i++)
         run_instr(&e, i);
-    for (int k = 0; k < t->group->n_out; k++)        /* what was only moved */
-        if (e.lane[t->group->out[k].reg].kind != COMPUTED)
-            store_output(&e, &t->group->out[k]);
+    for (int k = 0; k < t->group->n_out; k++)
+        store_output(&e, &t->group->out[k]);
     for (int i = 0; i < EW_MAX_REGS; i++)
         free(e.lane[i].x);
 }
