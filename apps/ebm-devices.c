@@ -25,6 +25,7 @@ static const struct tool tool = {
 struct candidate {
     const char *name;
     bool opens, chosen;
+    int status;
     char text[400];            /* its description, or why it does not open */
 };
 
@@ -33,6 +34,7 @@ static void try_device(ebm_context *context, struct candidate *c)
     ebm_backend *device = NULL;
     int rc = ebm_backend_open(context, c->name, (int)given.threads.value, &device);
 
+    c->status = rc;
     c->opens = rc == EBM_OK;
     snprintf(c->text, sizeof c->text, "%s",
              c->opens ? ebm_backend_describe(device) : ebm_message(context));
@@ -67,7 +69,11 @@ static int run(ebm_context *context)
     int status = given.json
                ? tool_print_json(json_pack("{s:O, s:s}", "devices", devices, "why", why)) : 0;
     json_decref(devices);
-    return status || automatic.opens ? status : EXIT_DEVICE;
+    if (!status && !automatic.opens) {
+        tool_say("%s", automatic.text);
+        status = automatic.status == EBM_ERR_NOMEM ? EXIT_MEMORY : EXIT_DEVICE;
+    }
+    return status;
 }
 
 int main(int argc, char **argv)
