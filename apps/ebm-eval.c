@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "idle.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -327,6 +328,7 @@ int main(int argc, char **argv)
     const char *command = argc > 1 ? argv[1] : "";
     int status = EXIT_USAGE;
 
+    idle_soon(argv);
     if (!(w.context = tool_start("ebm-eval")))
         return EXIT_MEMORY;
     if (!strcmp(command, "score")) {

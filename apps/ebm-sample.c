@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "idle.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -248,6 +249,7 @@ int main(int argc, char **argv)
     struct work w = { 0 };
     int operand, status = EXIT_USAGE;
 
+    idle_soon(argv);
     if (!(w.context = tool_start(tool.name)))
         return EXIT_MEMORY;
     int rc = options_read(&tool, argc, argv, &operand);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "chart.h"
+#include "idle.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -361,6 +362,7 @@ int main(int argc, char **argv)
     struct work w = { 0 };
     int operand, status = EXIT_USAGE;
 
+    idle_soon(argv);
     if (!(w.context = tool_start(tool.name)))
         return EXIT_MEMORY;
     int rc = options_read(&tool, argc, argv, &operand);
