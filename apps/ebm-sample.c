@@ -87,8 +87,9 @@ static int on_progress(void *user, double done)
     return stop_asked();
 }
 
-/* The settings sample.* as they are in force, from the names in the recipe. */
-static void note_settings(struct work *w)
+/* The settings sample.* as they are in force, by their names in the recipe; false
+ * without memory. */
+static bool note_settings(struct work *w)
 {
     size_t n = 0;
 
@@ -98,12 +99,15 @@ static void note_settings(struct work *w)
         if (strncmp(line, "sample.", 7) || sscanf(line, "%63[a-z0-9_.]", key) != 1)
             continue;
         const char *value = ebm_model_setting(w->model, key);
-        if (value && n < sizeof w->settings - 1)
+        if (!value)
+            return false;
+        if (n < sizeof w->settings - 1)
             n += (size_t)snprintf(w->settings + n, sizeof w->settings - n, "%s%s = %s",
                                   n ? "\n" : "", key, value);
         if (n >= sizeof w->settings)
             n = sizeof w->settings - 1;
     }
+    return true;
 }
 
 /* --- writing --- */
@@ -214,12 +218,15 @@ static int run(struct work *w, const char *path)
         return tool_fail(w->context, rc);
     w->info = ebm_model_describe(w->model);
     w->seed = given.seed.given ? (uint64_t)given.seed.value : tool_random_seed();
-    note_settings(w);
+    if (!note_settings(w))
+        return tool_fail_memory();
     tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->seed);
 
     w->pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
     const char *text = ebm_model_setting(w->model, "sample.batch");
-    int64_t batch = text && atoll(text) > 0 ? atoll(text) : n;
+    if (!text)
+        return tool_fail_memory();
+    int64_t batch = atoll(text) > 0 ? atoll(text) : n;
     bool single = is_folder_name(given.out);
     if (single && (status = output_folder(given.out)) != 0)
         return status;
