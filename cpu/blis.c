@@ -99,7 +99,7 @@ struct ukernel *blis_new(ebm_context *ctx, unsigned flags, const struct ukernel 
     if (!swapped && !(m == own->MR && n == own->NR))
         return NULL;
 
-    *reason = "no memory";
+    *reason = NULL;
     blis = mem_new(ctx, 1, sizeof *blis);
     if (!blis)
         return NULL;

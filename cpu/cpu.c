@@ -369,6 +369,10 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
     b->cpu.kernels = kernels_best(b->cpu.flags);
     b->cpu.ukernel = ukernel_best(b->cpu.flags);
     b->blis = blis_new(ctx, b->cpu.flags, b->cpu.ukernel, &reason);
+    if (!b->blis && !reason) {
+        mem_free(ctx, b);
+        return EBM_ERR_NOMEM;
+    }
     if (b->blis)
         b->cpu.ukernel = b->blis;
     snprintf(b->base.description, sizeof b->base.description, "cpu: %s, %s %dx%d, %d thread%s",

@@ -74,7 +74,7 @@ extern const struct ukernel ukernel_base, ukernel_avx2, ukernel_avx512;   /* gem
 
 /* BLIS's micro-kernel added to an own one, if BLIS is there and can be trusted:
  * *own with `packed` set, to be given to blis_free; NULL if not, with the reason
- * (a string that needs no freeing).  blis.c */
+ * (a string that needs no freeing; NULL: no memory).  blis.c */
 struct ukernel *blis_new(ebm_context *ctx, unsigned flags, const struct ukernel *own,
                          const char **reason);
 void blis_free(ebm_context *ctx, struct ukernel *kernel);
