@@ -8,7 +8,8 @@
  * GFLOP/s count the operations of the definition.  The peak is that of the
  * micro-kernel alone on data in the first cache; each figure is the median of
  * REPEATS timings, and the peak is measured again beside each, since machines
- * change their pace.  Shapes that the kernels are bad at are listed too. */
+ * change their pace.  Where sums of products alone (EBM_EXACT) would be computed
+ * by another algorithm, both run in turn, and x is the median of the ratios.  Shapes that the kernels are bad at are listed too. */
 #include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,42 +66,50 @@ static double peak(const struct ukernel *u)
 /* A layer: its convolution and both partners; r 0: a product [n,c] x [c,k]. */
 static const struct layer {
     const char *name;
-    int n, h, c, r, stride, pad, k, groups;
+    int n, h, c, r, stride, pad, k, groups, w;     /* w 0: as h */
 } layers[] = {
-    { "digits 5x5 s2 1-16, 32x32",    64, 32,    1, 5, 2, 2,  16,   1 },
-    { "digits 3x3 s2 16-32, 16x16",   64, 16,   16, 3, 2, 1,  32,   1 },
-    { "digits 3x3 s2 32-64, 8x8",     64,  8,   32, 3, 2, 1,  64,   1 },
-    { "digits 3x3 s2 64-64, 4x4",     64,  4,   64, 3, 2, 1,  64,   1 },
-    { "digits linear 256-64",         64,  1,  256, 0, 1, 0,  64,   1 },
-    { "digits linear 64-1",           64,  1,   64, 0, 1, 0,   1,   1 },
-    { "3x3 3-64, 32x32",              64, 32,    3, 3, 1, 1,  64,   1 },
-    { "3x3 64-3, 32x32",              64, 32,   64, 3, 1, 1,   3,   1 },
-    { "3x3 64-64, 32x32",             64, 32,   64, 3, 1, 1,  64,   1 },
-    { "3x3 128-128, 32x32",           16, 32,  128, 3, 1, 1, 128,   1 },
-    { "3x3 128-128, 16x16",           64, 16,  128, 3, 1, 1, 128,   1 },
-    { "3x3 256-256, 8x8",             64,  8,  256, 3, 1, 1, 256,   1 },
-    { "1x1 64-64, 32x32",             64, 32,   64, 1, 1, 0,  64,   1 },
-    { "1x1 128-128, 16x16",           64, 16,  128, 1, 1, 0, 128,   1 },
-    { "3x3 s2 64-128, 32x32",         64, 32,   64, 3, 2, 1, 128,   1 },
-    { "4x4 s2 128-256, 16x16",        64, 16,  128, 4, 2, 1, 256,   1 },
-    { "3x3 depthwise 64, 32x32",      64, 32,   64, 3, 1, 1,  64,  64 },
-    { "3x3 64-64 in 4 groups, 32x32", 64, 32,   64, 3, 1, 1,  64,   4 },
-    { "product 512x512x512",         512,  1,  512, 0, 1, 0, 512,   1 },
-    { "product 1024x1024x1024",     1024,  1, 1024, 0, 1, 0, 1024,  1 },
-    { "product 4096x64x64",         4096,  1,   64, 0, 1, 0,  64,   1 },
-    { "product 64x1000x1000",         64,  1, 1000, 0, 1, 0, 1000,  1 },
+    { "digits 5x5 s2 1-16, 32x32",    64, 32,    1, 5, 2, 2,  16,   1,  0 },
+    { "digits 3x3 s2 16-32, 16x16",   64, 16,   16, 3, 2, 1,  32,   1,  0 },
+    { "digits 3x3 s2 32-64, 8x8",     64,  8,   32, 3, 2, 1,  64,   1,  0 },
+    { "digits 3x3 s2 64-64, 4x4",     64,  4,   64, 3, 2, 1,  64,   1,  0 },
+    { "digits linear 256-64",         64,  1,  256, 0, 1, 0,  64,   1,  0 },
+    { "digits linear 64-1",           64,  1,   64, 0, 1, 0,   1,   1,  0 },
+    { "3x3 3-64, 32x32",              64, 32,    3, 3, 1, 1,  64,   1,  0 },
+    { "3x3 64-3, 32x32",              64, 32,   64, 3, 1, 1,   3,   1,  0 },
+    { "3x3 64-64, 32x32",             64, 32,   64, 3, 1, 1,  64,   1,  0 },
+    { "3x3 128-128, 32x32",           16, 32,  128, 3, 1, 1, 128,   1,  0 },
+    { "3x3 128-128, 16x16",           64, 16,  128, 3, 1, 1, 128,   1,  0 },
+    { "3x3 256-256, 8x8",             64,  8,  256, 3, 1, 1, 256,   1,  0 },
+    { "3x3 512-512, 8x8",             64,  8,  512, 3, 1, 1, 512,   1,  0 },
+    { "3x3 128-128, 64x64",            4, 64,  128, 3, 1, 1, 128,   1,  0 },
+    { "3x3 256-256, 4x4",             64,  4,  256, 3, 1, 1, 256,   1,  0 },
+    { "3x3 128-128, 6x6",             64,  6,  128, 3, 1, 1, 128,   1,  0 },
+    { "3x3 32-32, 28x28",             64, 28,   32, 3, 1, 1,  32,   1,  0 },
+    { "3x3 96-96, 17x23",              3, 17,   96, 3, 1, 1,  96,   1, 23 },
+    { "3x3 256-256, 16x16 of 1",       1, 16,  256, 3, 1, 1, 256,   1,  0 },
+    { "1x1 64-64, 32x32",             64, 32,   64, 1, 1, 0,  64,   1,  0 },
+    { "1x1 128-128, 16x16",           64, 16,  128, 1, 1, 0, 128,   1,  0 },
+    { "3x3 s2 64-128, 32x32",         64, 32,   64, 3, 2, 1, 128,   1,  0 },
+    { "4x4 s2 128-256, 16x16",        64, 16,  128, 4, 2, 1, 256,   1,  0 },
+    { "3x3 depthwise 64, 32x32",      64, 32,   64, 3, 1, 1,  64,  64,  0 },
+    { "3x3 64-64 in 4 groups, 32x32", 64, 32,   64, 3, 1, 1,  64,   4,  0 },
+    { "product 512x512x512",         512,  1,  512, 0, 1, 0, 512,   1,  0 },
+    { "product 1024x1024x1024",     1024,  1, 1024, 0, 1, 0, 1024,  1,  0 },
+    { "product 4096x64x64",         4096,  1,   64, 0, 1, 0,  64,   1,  0 },
+    { "product 64x1000x1000",         64,  1, 1000, 0, 1, 0, 1000,  1,  0 },
 };
 
 static struct node node_of_layer(const struct layer *v, enum op op, struct shape *a,
                                  struct shape *b, double *flop)
 {
     int p = v->r ? (v->h + 2 * v->pad - v->r) / v->stride + 1 : 1;
-    struct shape x = { 4, { v->n, v->h, v->h, v->c } };
+    int w = v->w ? v->w : v->h, q = v->r ? (w + 2 * v->pad - v->r) / v->stride + 1 : 1;
+    struct shape x = { 4, { v->n, v->h, w, v->c } };
     struct shape f = { 4, { v->k, v->r, v->r, v->c / v->groups } };
-    struct shape y = { 4, { v->n, p, p, v->k } };
+    struct shape y = { 4, { v->n, p, q, v->k } };
     struct node node = { .op = op };
 
-    *flop = 2.0 * v->n * p * p * v->k * (v->r ? v->r * v->r : 1) * (v->c / v->groups);
+    *flop = 2.0 * v->n * p * q * v->k * (v->r ? v->r * v->r : 1) * (v->c / v->groups);
     if (v->r == 0) {
         x = (struct shape){ 2, { v->n, v->c } };
         f = (struct shape){ 2, { v->c, v->k } };
@@ -127,41 +136,63 @@ static float *floats(ebm_context *ctx, int64_t n)
     return a;
 }
 
+static double run_calls(const struct cpu *cpu, const struct contract *contract, int calls,
+                        const float *a, const float *b, float *out, void *scratch)
+{
+    double start = now();
+
+    for (int i = 0; i < calls; i++)
+        contract_run(cpu, contract, a, b, out, scratch, NULL);
+    return now() - start;
+}
+
 /* Prints GFLOP/s and per cent of the peak of all threads; false if it failed. */
 static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op, int repeats)
 {
     enum { MAX_REPEATS = 101 };
-    double rate[MAX_REPEATS], share[MAX_REPEATS], flop;
+    double rate[MAX_REPEATS], share[MAX_REPEATS], gain[MAX_REPEATS], flop;
     struct shape as, bs;
     struct node node = node_of_layer(layer, op, &as, &bs, &flop);
-    struct contract *contract;
+    struct contract *contract, *exact = NULL;
+    struct cpu exactly = *cpu;
 
     if (repeats > MAX_REPEATS)
         repeats = MAX_REPEATS;
-    if (contract_new(cpu, &node, &as, &bs, &contract) < 0)
+    exactly.exact = true;
+    if (contract_new(cpu, &node, &as, &bs, &contract) < 0
+        || contract_new(&exactly, &node, &as, &bs, &exact) < 0) {
+        contract_free(cpu, contract);
         return false;
+    }
+    bool both = strcmp(contract_algorithm(contract), contract_algorithm(exact)) != 0;
+    size_t most = contract_scratch(contract);
+    if (contract_scratch(exact) > most)
+        most = contract_scratch(exact);
     float *a = floats(cpu->ctx, shape_count(&as)), *b = floats(cpu->ctx, shape_count(&bs));
     float *out = floats(cpu->ctx, shape_count(&node.shape));
-    void *scratch = mem_new(cpu->ctx, contract_scratch(contract) + 1, 1);
+    void *scratch = mem_new(cpu->ctx, most + 1, 1);
     bool good = a && b && out && scratch;
 
     int calls = 1 + (int)(2e8 / flop);
     for (int i = -1; good && i < repeats; i++) {
-        double top = peak(cpu->ukernel), start = now();
-        for (int j = 0; j < calls; j++)
-            contract_run(cpu, contract, a, b, out, scratch, NULL);
+        double top = peak(cpu->ukernel);
+        double seconds = run_calls(cpu, contract, calls, a, b, out, scratch);
+        double other = both ? run_calls(cpu, exact, calls, a, b, out, scratch) : seconds;
         if (i < 0)
             continue;                                   /* warm-up */
-        rate[i] = 1e-9 * flop * calls / (now() - start);
+        rate[i] = 1e-9 * flop * calls / seconds;
+        gain[i] = other / seconds;
         share[i] = 100 * rate[i] / (top * cpu->threads);
     }
     if (good)
-        printf(" %8.1f %4.0f%%", median(rate, repeats), median(share, repeats));
+        printf(" %8.1f %4.0f%% %4.2fx", median(rate, repeats), median(share, repeats),
+               median(gain, repeats));
     mem_free(cpu->ctx, a);
     mem_free(cpu->ctx, b);
     mem_free(cpu->ctx, out);
     mem_free(cpu->ctx, scratch);
     contract_free(cpu, contract);
+    contract_free(cpu, exact);
     return good;
 }
 
@@ -185,7 +216,7 @@ int main(int argc, char **argv)
     printf("%s %dx%d, %s, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
            cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, blis ? "BLIS" : reason, threads,
            threads > 1 ? "s" : "", peak(cpu.ukernel));
-    printf("%-30s %14s %14s %14s\n", "", "forward", "data", "filter");
+    printf("%-30s %20s %20s %20s\n", "", "forward", "data", "filter");
     for (size_t i = 0; i < COUNT(layers); i++) {
         if (argc > 3 && !strstr(layers[i].name, argv[3]))
             continue;

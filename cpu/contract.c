@@ -11,6 +11,7 @@ struct contract {
 
 /* Best first; each says when it applies. */
 static const struct algorithm *const algorithms[] = {
+    &conv_winograd,
     &conv_rows,
     &conv_filter,
 };
@@ -98,6 +99,7 @@ int contract_new(const struct cpu *cpu, const struct node *node, const struct sh
             return refuse(cpu->ctx, node, a, b, "shapes do not fit each other");
     }
 
+    v.exact = cpu->exact;
     self = mem_new(cpu->ctx, 1, sizeof *self);
     if (!self)
         return EBM_ERR_NOMEM;
@@ -128,6 +130,11 @@ void contract_free(const struct cpu *cpu, struct contract *contract)
         contract->algorithm->free(cpu->ctx, contract->self);
     mem_free(cpu->ctx, contract->self);
     mem_free(cpu->ctx, contract);
+}
+
+const char *contract_algorithm(const struct contract *contract)
+{
+    return contract->algorithm ? contract->algorithm->name : "";
 }
 
 size_t contract_scratch(const struct contract *contract)

@@ -15,6 +15,7 @@ struct cpu {                  /* the open device; see cpu.c */
     ebm_context *ctx;
     int threads;
     unsigned flags;           /* isa.h: CPU_* the machine has, less the masked */
+    bool exact;               /* no algorithm that rounds more than sums of products */
     const struct kernels *kernels;   /* isa.h: vector kernels of the chosen ISA */
     const struct ukernel *ukernel;   /* gemm micro-kernel: BLIS or own */
 };
@@ -31,6 +32,8 @@ struct contract;
 int contract_new(const struct cpu *cpu, const struct node *node,
                  const struct shape *a, const struct shape *b,
                  struct contract **contract);
+/* The algorithm chosen: "rows", "filter", "winograd"; "" for an empty result. */
+const char *contract_algorithm(const struct contract *contract);
 void contract_free(const struct cpu *cpu, struct contract *contract);
 /* Bytes of scratch that run needs (all threads together), 64-byte aligned. */
 size_t contract_scratch(const struct contract *contract);

@@ -6,6 +6,8 @@
  *   conv_band.c    cuts the images into bands, copied with their padding
  *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels
  *   conv_filter.c  CONV_FILTER: the sum runs over pixels
+ *   winograd.c     3x3 filters by fewer multiplications, unless `exact`, which
+ *                  the environment variable EBM_EXACT sets when the device opens
  *
  * One letter, one meaning: n batch, h w space, c channels, k output channels,
  * r s filter, p q output space; of a matrix product, rows, columns, depth. */
@@ -25,6 +27,7 @@ struct problem {
     int64_t stride_y, stride_x, dilation_y, dilation_x, top, left;
     int64_t batch, rows, columns, depth;      /* MATMUL */
     bool ta, tb;
+    bool exact;                               /* sums of products, nothing else */
 };
 
 /* An algorithm states when it applies, plans, and runs. */
@@ -39,7 +42,7 @@ struct algorithm {
     size_t size;
 };
 
-extern const struct algorithm conv_rows, conv_filter;
+extern const struct algorithm conv_rows, conv_filter, conv_winograd;
 
 /* Images cut into bands, the tasks of a parallel loop.  A unit is what one
  * vertical step of the filter computes; a band is some units of one image, or

@@ -7,6 +7,7 @@
  * plan, one scratch area that all steps share, and staging memory for feeds.
  * run() walks the steps and decides nothing. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "backend.h"
 #include "gemm.h"
@@ -46,6 +47,14 @@ static int threads_of(int wanted)
     (void)wanted;
     return 1;
 #endif
+}
+
+/* Whether the environment asks for sums of products alone: EBM_EXACT, not 0. */
+static bool exact_wanted(void)
+{
+    const char *exact = getenv("EBM_EXACT");
+
+    return exact && *exact && strcmp(exact, "0") != 0;
 }
 
 static void cpu_close(ebm_backend *base)
@@ -366,6 +375,7 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
     b->cpu.ctx = ctx;
     b->cpu.threads = threads_of(threads);
     b->cpu.flags = cpu_flags();
+    b->cpu.exact = exact_wanted();
     b->cpu.kernels = kernels_best(b->cpu.flags);
     b->cpu.ukernel = ukernel_best(b->cpu.flags);
     b->blis = blis_new(ctx, b->cpu.flags, b->cpu.ukernel, &reason);

@@ -9,6 +9,7 @@
  * registers.  On packed panels this is as fast as BLIS's assembly, since both
  * wait for the multipliers alone. */
 #include "gemm.h"
+#include "winograd.h"
 
 #ifndef ISA
 #define ISA base
@@ -297,4 +298,5 @@ const struct ukernel NAMED(ukernel_, ISA) = {
     .rows = rows, .rows_narrow = rows_narrow,
     .cols = cols, .cols_narrow = cols_narrow,
     .dot = dot, .taps = taps, .taps_cols = taps_cols,
+    .winograd = NAMED(winograd_, ISA),
 };

@@ -66,6 +66,7 @@ struct ukernel {
     gemm_dot *dot;
     gemm_taps *taps;
     gemm_taps_cols *taps_cols;
+    const struct winograd *winograd;   /* transforms: winograd.h */
     gemm_packed *packed;         /* BLIS's, with the same MR and NR; or NULL */
     const struct blis *blis;     /* its first argument */
 };

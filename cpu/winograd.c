@@ -1,0 +1,313 @@
+/* winograd.c - CONV and CONV_DATA with 3x3 filters by Winograd's algorithm.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *     x --B'dB--> V[point][tile][c]  \
+ *                                     > M[point][tile][k] --A'mA--> y
+ *     f --GgG'--> U[panel][point][c][NR]  /
+ *
+ * CONV_DATA is the convolution of y with filters turned by half a turn.  The
+ * tiles go by in blocks, of which V and M stay in the second cache; for each
+ * point, the micro-kernel multiplies rows of V, as they lie, by packed panels
+ * of U.  The columns k go by in blocks too, so that M is small.
+ *
+ * A task is one block with all columns; then the epilogue runs over what it
+ * completed.  Invariant: what a task computes, and in which order, depends on
+ * the plan alone. */
+#include <string.h>
+#include "winograd.h"
+
+enum {
+    BLOCK_TILES = 48,            /* of a block of tiles, at most */
+    BLOCK_FLOATS = 1 << 18,      /* of V, unless that is too few tiles: */
+    FEW_TILES = 24,
+    MANY_BLOCKS = 8,             /* enough for some threads to share evenly */
+    BLOCK_COLUMNS = 64,          /* of M */
+    BLOCK_DEPTH = 1024,          /* terms of one float sum */
+    CHUNK = 16,                  /* rows of U that are made at a time */
+    TAPS = 9,
+    SMALL = 1 << 18              /* multiplications that are not worth a second thread */
+};
+
+struct winograd_rows {
+    struct problem v;
+    const struct ukernel *u;
+    const struct winograd *f;
+    struct tiling tiling;
+    int64_t depth, columns;      /* channels of the input and of the result */
+    int64_t panels, column_blocks;
+    int64_t u_point, u_panel;    /* floats from one to the next */
+    int64_t v_tile, v_point;
+    int64_t m_tile, m_point;
+    size_t own;                  /* scratch per thread */
+};
+
+/* Floats between rows: whole cache lines, an odd number of them, so that rows
+ * one below the other do not want the same places of the cache. */
+static int64_t odd_lines(int64_t floats)
+{
+    return (divide_up(floats, 16) | 1) * 16;
+}
+
+static int panel_width(const struct winograd_rows *s, int64_t panel)
+{
+    return s->columns - panel * s->u->NR > s->u->NS ? s->u->NR : s->u->NS;
+}
+
+/* ---- when it applies --------------------------------------------------- */
+
+/* Work is counted in multiplications and additions of an element; what the
+ * transforms do weighs as much as bench/contract found, as it waits for memory
+ * as well. */
+static const struct { double data, result, filter; } transform_work[WINOGRAD_SIZES] = {
+    {  80,  60, 120 },
+    { 300, 250, 300 },
+};
+/* Gains below a tenth are not worth any error. */
+static const double WORTHWHILE = 0.9;
+
+const struct winograd *winograd_best(const struct problem *v, const struct winograd *sizes)
+{
+    bool data = v->op == OP_CONV_DATA;
+    int64_t out_h = data ? v->h : v->p, out_w = data ? v->w : v->q;
+    double c = (double)v->c, k = (double)v->k;
+    double least_work = WORTHWHILE * (double)(v->n * out_h * out_w) * 9 * c * k;
+    const struct winograd *best = NULL;
+
+    for (int i = 0; i < WINOGRAD_SIZES; i++) {
+        const struct winograd *f = &sizes[i];
+        double tiles = (double)(v->n * divide_up(out_h, f->m) * divide_up(out_w, f->m));
+        double work = tiles * (f->points * c * k + transform_work[i].data * (data ? k : c)
+                               + transform_work[i].result * (data ? c : k))
+                    + transform_work[i].filter * c * k;
+        if (work < least_work) {
+            least_work = work;
+            best = f;
+        }
+    }
+    return best;
+}
+
+static bool applies(const struct problem *v)
+{
+    return (v->op == OP_CONV || v->op == OP_CONV_DATA)
+        && v->r == 3 && v->s == 3            /* as the transforms are */
+        && v->stride_y == 1 && v->stride_x == 1
+        && v->dilation_y == 1 && v->dilation_x == 1
+        && v->groups == 1
+        && v->c >= WINOGRAD_MIN_CHANNELS     /* vectors are of channels */
+        && v->k >= WINOGRAD_MIN_CHANNELS
+        && !v->exact                         /* errors: doc/accuracy.md */
+        && winograd_best(v, winograd_base);
+}
+
+/* ---- plan ------------------------------------------------------------- */
+
+static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
+{
+    struct winograd_rows *s = self;
+    bool data = v->op == OP_CONV_DATA;
+
+    s->v = *v;
+    s->u = cpu->ukernel;
+    s->f = winograd_best(v, s->u->winograd);
+    s->depth = data ? v->k : v->c;
+    s->columns = data ? v->c : v->k;
+    s->tiling = (struct tiling){
+        .n = v->n, .h = data ? v->p : v->h, .w = data ? v->q : v->w, .c = s->depth,
+        .out_h = data ? v->h : v->p, .out_w = data ? v->w : v->q, .m = s->f->m,
+        .first_y = data ? v->top - 2 : -v->top, .first_x = data ? v->left - 2 : -v->left,
+    };
+    s->v_tile = odd_lines(s->depth);
+    int64_t tiles = BLOCK_FLOATS / (s->f->points * s->v_tile);
+    int64_t all = v->n * divide_up(s->tiling.out_h, s->f->m)
+                * divide_up(s->tiling.out_w, s->f->m);
+    tiles = least(most(tiles, FEW_TILES), BLOCK_TILES);
+    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), s->u->MR);
+    tiling_plan(&s->tiling, tiles, s->u->MR);
+
+    /* At least a vector of columns in each block. */
+    s->panels = divide_up(s->columns, s->u->NR);
+    s->column_blocks = most(1, s->panels * s->u->NR / BLOCK_COLUMNS);
+    int64_t block_panels = divide_up(s->panels, s->column_blocks);
+    s->u_point = s->depth * s->u->NR + 16;
+    s->u_panel = s->f->points * s->u_point;
+    s->v_point = odd_lines(s->tiling.block_tiles * s->v_tile);
+    s->m_tile = odd_lines(block_panels * s->u->NR);
+    s->m_point = odd_lines(s->tiling.block_tiles * s->m_tile);
+
+    /* U | per thread: zeros, what falls outside, a tile, V or taps, M */
+    s->own = line_up((size_t)s->depth) + line_up((size_t)s->columns)
+           + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
+           + line_up((size_t)most(s->f->points * s->v_point, TAPS * CHUNK * s->u->NR))
+           + line_up((size_t)(s->f->points * s->m_point));
+    *scratch = (line_up((size_t)(s->panels * s->u_panel)) + (size_t)cpu->threads * s->own)
+             * sizeof(float);
+    return EBM_OK;
+}
+
+static void winograd_free(ebm_context *ctx, void *self)
+{
+    (void)ctx;
+    (void)self;
+}
+
+/* ---- run -------------------------------------------------------------- */
+
+/* Rows [first, first + n) of one panel of U. */
+static void load_taps(const struct winograd_rows *s, const float *f, int64_t panel,
+                      int64_t first, int64_t n, float *taps)
+{
+    int64_t width = panel_width(s, panel), column = panel * s->u->NR, c = s->v.c;
+    int64_t columns = least(width, s->columns - column);
+
+    if (columns < width)
+        memset(taps, 0, (size_t)(n * TAPS * width) * sizeof *taps);
+    if (s->v.op == OP_CONV_DATA) {
+        for (int64_t d = 0; d < n; d++)
+            for (int64_t t = TAPS - 1; t >= 0; t--, taps += width)
+                memcpy(taps, f + ((first + d) * TAPS + t) * c + column,
+                       (size_t)columns * sizeof *taps);
+        return;
+    }
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t t = 0; t < TAPS; t++)
+            for (int64_t d = 0; d < n; d++)
+                taps[(d * TAPS + t) * width + j] = f[((column + j) * TAPS + t) * c + first + d];
+}
+
+static void make_filter(const struct winograd_rows *s, int64_t piece, const float *f,
+                        float *u, float *taps)
+{
+    int64_t chunks = divide_up(s->depth, CHUNK), panel = piece / chunks;
+    int64_t first = piece % chunks * CHUNK, n = least(CHUNK, s->depth - first);
+    int64_t width = panel_width(s, panel);
+    const float *from[TAPS];
+    float *to[WINOGRAD_POINTS];
+
+    load_taps(s, f, panel, first, n, taps);
+    for (int64_t d = 0; d < n; d++) {
+        for (int64_t t = 0; t < TAPS; t++)
+            from[t] = taps + (d * TAPS + t) * width;
+        for (int64_t point = 0; point < s->f->points; point++)
+            to[point] = u + panel * s->u_panel + point * s->u_point + (first + d) * width;
+        s->f->filter(from, to, width);
+    }
+}
+
+/* All tiles of a block at one point, one panel of columns. */
+static void multiply(const struct winograd_rows *s, int64_t tiles, const float *v,
+                     const float *u, int width, float *m, float *spare)
+{
+    gemm_rows *kernel = width == s->u->NR ? s->u->rows : s->u->rows_narrow;
+    const float *a[GEMM_MAX_MR];
+    float *c[GEMM_MAX_MR];
+
+    for (int64_t d = 0; d < s->depth; d += BLOCK_DEPTH) {
+        struct run run = { d, least(BLOCK_DEPTH, s->depth - d) };
+        for (int64_t tile = 0; tile < tiles; tile += s->u->MR) {
+            for (int64_t i = 0; i < s->u->MR; i++) {
+                bool inside = tile + i < tiles;
+                a[i] = v + (inside ? tile + i : 0) * s->v_tile;
+                c[i] = inside ? m + (tile + i) * s->m_tile : spare + i * width;
+            }
+            kernel(1, &run, a, u + d * width, c, d > 0);
+        }
+    }
+}
+
+/* One block of tiles and columns: the products, and what they transform to. */
+static void run_columns(const struct winograd_rows *s, const struct tile_block *b,
+                        int64_t begin, int64_t end, const float *v, const float *u,
+                        float *m, float *spare, float *out, float *outside)
+{
+    int64_t first = begin * s->u->NR, n = least(end * s->u->NR, s->columns) - first;
+    const float *from[WINOGRAD_POINTS];
+    float *to[WINOGRAD_POINTS];
+
+    for (int64_t point = 0; point < s->f->points; point++)
+        for (int64_t panel = begin; panel < end; panel++)
+            multiply(s, b->tiles, v + point * s->v_point,
+                     u + panel * s->u_panel + point * s->u_point, panel_width(s, panel),
+                     m + point * s->m_point + (panel - begin) * s->u->NR, spare);
+    for (int64_t tile = 0; tile < b->tiles; tile++) {
+        tiling_output(&s->tiling, b, tile, s->columns, out + first, outside, to);
+        for (int64_t point = 0; point < s->f->points; point++)
+            from[point] = m + point * s->m_point + tile * s->m_tile;
+        s->f->result(from, to, n);
+    }
+}
+
+/* A block of whole rows of tiles completes one range, a part of a row as many
+ * as it has rows of pixels. */
+static void run_epilogue(const struct winograd_rows *s, const struct tile_block *b,
+                         const struct epilogue *epilogue, int thread)
+{
+    const struct tiling *v = &s->tiling;
+    int64_t last = b->row + b->rows, line = v->out_w * s->columns;
+    int64_t y = b->row / v->tiles_y * v->out_h + b->row % v->tiles_y * v->m;
+    int64_t end = last / v->tiles_y * v->out_h + last % v->tiles_y * v->m;
+
+    if (b->columns == v->tiles_x) {
+        epilogue->run(epilogue->self, y * line, end * line, thread);
+        return;
+    }
+    int64_t from = b->column * v->m, to = least((b->column + b->columns) * v->m, v->out_w);
+    for (; y < end; y++)
+        epilogue->run(epilogue->self, y * line + from * s->columns, y * line + to * s->columns,
+                      thread);
+}
+
+static void run_block(const struct winograd_rows *s, int64_t block, const float *x,
+                      const float *u, float *out, float *own,
+                      const struct epilogue *epilogue, int thread)
+{
+    struct tile_block b = tiling_block(&s->tiling, block);
+    float *zeros = own, *outside = zeros + line_up((size_t)s->depth);
+    float *spare = outside + line_up((size_t)s->columns);
+    float *v = spare + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
+    float *m = v + line_up((size_t)(s->f->points * s->v_point));
+    const float *from[WINOGRAD_POINTS];
+    float *to[WINOGRAD_POINTS];
+
+    memset(zeros, 0, (size_t)s->depth * sizeof *zeros);
+    for (int64_t tile = 0; tile < b.tiles; tile++) {
+        tiling_data(&s->tiling, &b, tile, x, zeros, from);
+        for (int64_t point = 0; point < s->f->points; point++)
+            to[point] = v + point * s->v_point + tile * s->v_tile;
+        s->f->data(from, to, s->depth);
+    }
+    for (int64_t i = 0; i < s->column_blocks; i++)
+        run_columns(s, &b, s->panels * i / s->column_blocks,
+                    s->panels * (i + 1) / s->column_blocks, v, u, m, spare, out, outside);
+    if (epilogue)
+        run_epilogue(s, &b, epilogue, thread);
+}
+
+static void run(const struct cpu *cpu, const void *self, const float *x, const float *f,
+                float *out, float *scratch, const struct epilogue *epilogue)
+{
+    const struct winograd_rows *s = self;
+    float *u = scratch, *owned = u + line_up((size_t)(s->panels * s->u_panel));
+    int64_t pieces = s->panels * divide_up(s->depth, CHUNK);
+    int64_t work = s->v.n * s->v.p * s->v.q * s->v.c * s->v.k;
+    int threads = work > SMALL ? cpu->threads : 1;
+    (void)threads;               /* without OpenMP nobody reads it */
+
+    #pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int thread = thread_index();
+        float *own = owned + (size_t)thread * s->own;
+
+        #pragma omp for schedule(static)
+        for (int64_t piece = 0; piece < pieces; piece++)
+            make_filter(s, piece, f, u, own);
+        #pragma omp for schedule(dynamic)
+        for (int64_t block = 0; block < s->tiling.blocks; block++)
+            run_block(s, block, x, u, out, own, epilogue, thread);
+    }
+}
+
+const struct algorithm conv_winograd = {
+    "winograd", applies, plan, run, winograd_free, sizeof(struct winograd_rows),
+};
