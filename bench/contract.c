@@ -14,34 +14,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "contract.h"
 #include "gemm.h"
 #include "isa.h"
+#include "timing.h"
 
-/* One thread is timed in seconds of the processor, which others sharing the
- * machine lengthen less. */
-static clockid_t timer = CLOCK_PROCESS_CPUTIME_ID;
+static int threads = 1;
 
 static double now(void)
 {
-    struct timespec t;
-
-    clock_gettime(timer, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *a, int n)
-{
-    qsort(a, (size_t)n, sizeof *a, by_size);
-    return a[n / 2];
+    return seconds_of(threads);
 }
 
 /* One core's GFLOP/s in the micro-kernel. */
@@ -199,16 +181,16 @@ static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op
 int main(int argc, char **argv)
 {
     static const enum op ops[] = { OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
-    int threads = argc > 1 ? atoi(argv[1]) : 1, repeats = argc > 2 ? atoi(argv[2]) : 5;
+    int repeats = argc > 2 ? atoi(argv[2]) : 5;
     unsigned flags = cpu_flags();
     ebm_context *ctx;
 
+    if (argc > 1)
+        threads = atoi(argv[1]);
     if (threads < 1 || repeats < 1 || ebm_context_new(NULL, &ctx) < 0) {
         fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME]]]\n");
         return 2;
     }
-    if (threads > 1)
-        timer = CLOCK_MONOTONIC;
     const char *reason;
     struct ukernel *blis = blis_new(ctx, flags, ukernel_best(flags), &reason);
     struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags,

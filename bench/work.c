@@ -1,0 +1,234 @@
+/* work.c - speed of whole programs: layers, Langevin steps, training steps.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *     work [THREADS [REPEATS [NAME]]]         a table; NAME: work whose line holds it
+ *     work list                               "number kind n h w c name|network"
+ *     work serve THREADS NUMBER FILE          for torch_work.py
+ *
+ * GB/s count what must be moved: each input read and each result written once.
+ * The copy beside them is memcpy of as many bytes by as many threads, measured
+ * in turn.  Figures are medians.
+ *
+ * serve writes a work's weights and inputs, and the result of a first run as
+ * "result", to the safetensors FILE, says "ready", and then for every line with
+ * a number runs the work so many times and says how many seconds that took. */
+#include "config.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "safetensors.h"
+#include "store.h"
+#include "timing.h"
+#include "works.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { MAX_REPEATS = 101, NAME_SIZE = 256 };
+
+static int threads = 1;
+
+/* Seconds of a run, so often in a row that the clock is fine enough. */
+static int time_of(struct ready *r, int calls, double *seconds)
+{
+    double start = seconds_of(threads);
+    int rc = ebm_program_run(r->program, calls);
+
+    *seconds = (seconds_of(threads) - start) / calls;
+    return rc;
+}
+
+static double time_of_copy(char *to, const char *from, size_t size, int calls)
+{
+    enum { PIECE = 1 << 16 };
+    long long pieces = (long long)(size / PIECE);
+    double start = seconds_of(threads);
+
+    for (int i = 0; i < calls; i++) {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(threads)
+#endif
+        for (long long j = 0; j < pieces; j++)
+            memcpy(to + j * PIECE, from + j * PIECE, PIECE);
+        memcpy(to + pieces * PIECE, from + pieces * PIECE, size % PIECE);
+    }
+    return (seconds_of(threads) - start) / calls;
+}
+
+/* Prints the line of a work. */
+static int measure(ebm_context *ctx, ebm_backend *device, const struct work *work, int repeats)
+{
+    double ours[MAX_REPEATS], copy[MAX_REPEATS], share[MAX_REPEATS], once = 0;
+    struct ready r;
+    int rc = ready_new(device, work, &r);
+    size_t half = (size_t)(r.bytes / 2);
+    char *from = mem_new(ctx, half + 1, 1), *to = mem_new(ctx, half + 1, 1);
+
+    if (rc >= 0 && (!from || !to))
+        rc = EBM_ERR_NOMEM;
+    if (rc >= 0 && (rc = time_of(&r, 1, &once)) >= 0)
+        rc = time_of(&r, 1, &once);
+    int calls = once < 0.02 ? 1 + (int)(0.02 / (once + 1e-7)) : 1;
+    if (rc >= 0)
+        time_of_copy(to, from, half, 1);
+    for (int i = 0; rc >= 0 && i < repeats; i++) {
+        if ((rc = time_of(&r, calls, &ours[i])) < 0)
+            break;
+        copy[i] = time_of_copy(to, from, half, calls);
+        share[i] = 100 * copy[i] / ours[i];
+    }
+    if (rc >= 0) {
+        double s = median(ours, repeats);
+        printf("%-9s %-26s %10.3f", kind_names[work->kind], work->name, 1e3 * s);
+        if (r.flop > 0)
+            printf(" %9.1f", 1e-9 * r.flop / s);
+        else
+            printf(" %9s %8.1f %8.1f %5.0f%%", "", 1e-9 * r.bytes / s,
+                   1e-9 * r.bytes / median(copy, repeats), median(share, repeats));
+        printf("\n");
+        fflush(stdout);
+    }
+    mem_free(ctx, from);
+    mem_free(ctx, to);
+    ready_free(&r);
+    return rc;
+}
+
+static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char *name)
+{
+    int rc = EBM_OK;
+
+    printf("%s\n%-36s %10s %9s %8s %8s %6s\n", ebm_backend_describe(device), "", "ms", "GFLOP/s",
+           "GB/s", "copy", "share");
+    for (int i = 0; rc >= 0 && i < n_works; i++) {
+        char line[NAME_SIZE];
+        snprintf(line, sizeof line, "%s %s", kind_names[works[i].kind], works[i].name);
+        if (!name || strstr(line, name))
+            rc = measure(ctx, device, &works[i], repeats);
+    }
+    return rc;
+}
+
+/* ---- for another implementation ---- */
+
+static int fetch(void *user, const char *name, void *to, size_t size)
+{
+    return ebm_store_read(user, name, to, size);
+}
+
+/* What the store holds: weights by their names, states whole. */
+static int write_store(struct safetensors_writer *writer, ebm_store *store)
+{
+    char name[NAME_SIZE];
+
+    for (int i = 0; i < store->count; i++) {
+        const struct tensor *t = &store->tensors[i];
+        if (!t->region && t->type == EBM_F32)
+            safetensors_add_fetched(writer, t->name, t->type, t->shape.rank, t->shape.n, fetch, store);
+        for (int j = 0; j < t->n_parts; j++) {
+            const struct part *p = &t->parts[j];
+            if (snprintf(name, sizeof name, "%s/%s", t->name, p->name) >= (int)sizeof name)
+                return EBM_ERR_ARG;
+            safetensors_add_fetched(writer, name, EBM_F32, p->shape.rank, p->shape.n, fetch, store);
+        }
+    }
+    return EBM_OK;
+}
+
+/* FILE with what is read, and the result of the first run, and FILE.result. */
+static int write_files(ebm_context *ctx, struct ready *r, const struct work *work, const char *path)
+{
+    size_t size = work->kind == LANGEVIN ? sizeof(float) * (size_t)work->n * (size_t)work->h
+                                           * (size_t)work->w * (size_t)work->c : r->result_size;
+    float *result = mem_new(ctx, size + 1, 1);
+    struct safetensors_writer *inputs = NULL, *results = NULL;
+    char *other = mem_printf(ctx, "%s.result", path);
+    const int64_t count = (int64_t)(size / sizeof *result);
+    int rc = result && other ? EBM_OK : EBM_ERR_NOMEM;
+
+    if (rc < 0 || (rc = safetensors_writer_new(ctx, &inputs)) < 0
+        || (rc = safetensors_writer_new(ctx, &results)) < 0
+        || (rc = write_store(inputs, r->store)) < 0
+        || (rc = safetensors_write(inputs, path, NULL)) < 0
+        || (rc = ebm_program_run(r->program, 1)) < 0)
+        goto done;
+    if (r->result)
+        rc = ebm_program_get(r->program, r->result, result, size);
+    else if (work->kind == LANGEVIN)
+        rc = ebm_store_read(r->store, "x", result, size);
+    if (rc >= 0) {
+        safetensors_add(results, "result", EBM_F32, 1, &count, result);
+        rc = safetensors_write(results, other, NULL);
+    }
+done:
+    safetensors_writer_free(inputs);
+    safetensors_writer_free(results);
+    mem_free(ctx, result);
+    mem_free(ctx, other);
+    return rc;
+}
+
+static int serve(ebm_context *ctx, ebm_backend *device, int number, const char *path)
+{
+    const float noise = 0.01f;
+    char line[32];
+    struct ready r;
+    int rc = ready_new(device, &works[number], &r);
+
+    if (rc >= 0)
+        rc = write_files(ctx, &r, &works[number], path);
+    if (rc >= 0 && works[number].kind == LANGEVIN)
+        rc = ebm_program_set(r.program, "noise", &noise, sizeof noise);
+    if (rc >= 0)
+        printf("ready %g %g\n", r.flop, r.bytes);
+    while (rc >= 0 && fflush(stdout) == 0 && fgets(line, sizeof line, stdin)) {
+        int calls = atoi(line);
+        double seconds;
+        if ((rc = time_of(&r, calls > 0 ? calls : 1, &seconds)) >= 0)
+            printf("%.9f\n", seconds);
+    }
+    ready_free(&r);
+    return rc;
+}
+
+static void list(void)
+{
+    for (int i = 0; i < n_works; i++) {
+        const struct work *w = &works[i];
+        printf("%d %s %d %d %d %d %s|%s\n", i, kind_names[w->kind], w->n, w->h, w->w, w->c,
+               w->name, w->net);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    bool serving = argc == 5 && !strcmp(argv[1], "serve");
+    int repeats = argc > 2 ? atoi(argv[2]) : 9, number = serving ? atoi(argv[3]) : 0, rc;
+    ebm_context *ctx = NULL;
+    ebm_backend *device = NULL;
+
+    if (argc == 2 && !strcmp(argv[1], "list")) {
+        list();
+        return 0;
+    }
+    if (argc > 1)
+        threads = atoi(argv[serving ? 2 : 1]);
+    if (serving)
+        repeats = 1;
+    if (argc > 5 || threads < 1 || repeats < 1 || repeats > MAX_REPEATS
+        || number < 0 || number >= n_works) {
+        fprintf(stderr, "usage: work [THREADS [REPEATS [NAME]]] | list | serve THREADS NUMBER FILE\n");
+        return 2;
+    }
+    if ((rc = ebm_context_new(NULL, &ctx)) >= 0
+        && (rc = ebm_backend_open(ctx, "cpu", threads, &device)) >= 0)
+        rc = serving ? serve(ctx, device, number, argv[4])
+                     : table(ctx, device, repeats, argc > 3 ? argv[3] : NULL);
+    if (rc < 0)
+        fprintf(stderr, "work: %s\n", ctx ? ebm_message(ctx) : "no memory");
+    ebm_backend_free(device);
+    ebm_context_free(ctx);
+    return rc < 0;
+}
