@@ -86,6 +86,7 @@ static ebm_val kl_terms(ebm_net *net, const struct icd_spec *spec, const struct 
     ebm_val kl = ebm_const(g, 0);
 
     frozen.frozen = true;
+    frozen.effects = NULL;               /* spectral norm learns in the other passes */
     if (l->kl != 0)
         kl = ebm_scale(g, ebm_mean_all(g, icd_energies(&frozen, spec, xhat, labels)), l->kl);
     if (l->entropy != 0 && in->past) {

@@ -88,7 +88,7 @@ struct method {
     void (*model_free)(void *state);
 };
 
-extern const struct method method_cd;
+extern const struct method method_cd, method_icd;
 
 /* The random counter of training: EBM_I32 [4], ticked by every program.  The
  * trainer sets its stream when it rolls back. */
