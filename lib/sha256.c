@@ -3,7 +3,10 @@
  * SPDX-License-Identifier: ISC
  *
  * Letters are those of the standard: H the chaining state, W the message
- * schedule, K the round constants, a ... h the working variables. */
+ * schedule, K the round constants, a ... h the working variables.
+ * A model is hashed each time it is opened, so where the processor has
+ * instructions for it, sha256_x86.c does the blocks. */
+#include "config.h"
 #include <string.h>
 #include "sha256.h"
 
@@ -31,30 +34,59 @@ static uint32_t big_endian(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void compress(uint32_t H[8], const uint8_t block[64])
+/* One round; the variables are not moved, the caller renames them. */
+static inline void turn(uint32_t a, uint32_t b, uint32_t c, uint32_t *d, uint32_t e, uint32_t f,
+                        uint32_t g, uint32_t *h, uint32_t k, uint32_t w)
 {
-    uint32_t W[64], v[8];
+    uint32_t S1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
+    uint32_t S0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
+    uint32_t T1 = *h + S1 + (g ^ (e & (f ^ g))) + k + w;
+
+    *d += T1;
+    *h = T1 + S0 + ((a & b) | (c & (a | b)));
+}
+
+static uint32_t extended(const uint32_t *w)      /* W[t] of W + t */
+{
+    uint32_t s0 = rotr(w[-15], 7) ^ rotr(w[-15], 18) ^ w[-15] >> 3;
+    uint32_t s1 = rotr(w[-2], 17) ^ rotr(w[-2], 19) ^ w[-2] >> 10;
+
+    return s1 + w[-7] + s0 + w[-16];
+}
+
+static void compress_one(uint32_t H[8], const uint8_t block[64])
+{
+    uint32_t W[64];
+    uint32_t a = H[0], b = H[1], c = H[2], d = H[3], e = H[4], f = H[5], g = H[6], h = H[7];
 
     for (int t = 0; t < 16; t++)
         W[t] = big_endian(block + 4 * t);
-    for (int t = 16; t < 64; t++) {
-        uint32_t s0 = rotr(W[t - 15], 7) ^ rotr(W[t - 15], 18) ^ W[t - 15] >> 3;
-        uint32_t s1 = rotr(W[t - 2], 17) ^ rotr(W[t - 2], 19) ^ W[t - 2] >> 10;
-        W[t] = s1 + W[t - 7] + s0 + W[t - 16];
+    for (int t = 16; t < 64; t++)
+        W[t] = extended(W + t);
+    for (int t = 0; t < 64; t += 8) {            /* after eight, each has its name again */
+        turn(a, b, c, &d, e, f, g, &h, K[t], W[t]);
+        turn(h, a, b, &c, d, e, f, &g, K[t + 1], W[t + 1]);
+        turn(g, h, a, &b, c, d, e, &f, K[t + 2], W[t + 2]);
+        turn(f, g, h, &a, b, c, d, &e, K[t + 3], W[t + 3]);
+        turn(e, f, g, &h, a, b, c, &d, K[t + 4], W[t + 4]);
+        turn(d, e, f, &g, h, a, b, &c, K[t + 5], W[t + 5]);
+        turn(c, d, e, &f, g, h, a, &b, K[t + 6], W[t + 6]);
+        turn(b, c, d, &e, f, g, h, &a, K[t + 7], W[t + 7]);
     }
-    memcpy(v, H, sizeof v);
-    for (int t = 0; t < 64; t++) {
-        uint32_t a = v[0], b = v[1], c = v[2], e = v[4], f = v[5], g = v[6];
-        uint32_t S1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
-        uint32_t S0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
-        uint32_t T1 = v[7] + S1 + ((e & f) ^ (~e & g)) + K[t] + W[t];
-        uint32_t T2 = S0 + ((a & b) ^ (a & c) ^ (b & c));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += T1;
-        v[0] = T1 + T2;
+    H[0] += a, H[1] += b, H[2] += c, H[3] += d;
+    H[4] += e, H[5] += f, H[6] += g, H[7] += h;
+}
+
+static void compress(struct sha256 *h, const uint8_t *block, size_t blocks)
+{
+#ifdef HAVE_SHA_X86
+    if (h->fast) {
+        sha256_x86_compress(h->state, block, blocks, K);
+        return;
     }
-    for (int i = 0; i < 8; i++)
-        H[i] += v[i];
+#endif
+    for (; blocks; blocks--, block += 64)
+        compress_one(h->state, block);
 }
 
 void sha256_begin(struct sha256 *h)
@@ -65,6 +97,10 @@ void sha256_begin(struct sha256 *h)
     };
     memcpy(h->state, start, sizeof start);
     h->bytes = 0;
+    h->fast = false;
+#ifdef HAVE_SHA_X86
+    h->fast = sha256_x86_usable();
+#endif
 }
 
 void sha256_add(struct sha256 *h, const void *data, size_t size)
@@ -75,14 +111,14 @@ void sha256_add(struct sha256 *h, const void *data, size_t size)
         size_t held = h->bytes % 64, n = 64 - held;
 
         if (held == 0 && size >= 64) {
-            compress(h->state, p);
-            n = 64;
+            n = size / 64 * 64;
+            compress(h, p, n / 64);
         } else {
             if (n > size)
                 n = size;
             memcpy(h->block + held, p, n);
             if (held + n == 64)
-                compress(h->state, h->block);
+                compress(h, h->block, 1);
         }
         h->bytes += n;
         p += n;
