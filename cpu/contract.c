@@ -12,6 +12,7 @@ struct contract {
 /* Best first; each says when it applies. */
 static const struct algorithm *const algorithms[] = {
     &conv_winograd,
+    &conv_winograd_filter,
     &conv_rows,
     &conv_filter,
 };

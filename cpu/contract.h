@@ -32,7 +32,8 @@ struct contract;
 int contract_new(const struct cpu *cpu, const struct node *node,
                  const struct shape *a, const struct shape *b,
                  struct contract **contract);
-/* The algorithm chosen: "rows", "filter", "winograd"; "" for an empty result. */
+/* The algorithm chosen: "rows", "filter", "winograd", "winograd filter";
+ * ""  for an empty result. */
 const char *contract_algorithm(const struct contract *contract);
 void contract_free(const struct cpu *cpu, struct contract *contract);
 /* Bytes of scratch that run needs (all threads together), 64-byte aligned. */

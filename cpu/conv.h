@@ -42,7 +42,7 @@ struct algorithm {
     size_t size;
 };
 
-extern const struct algorithm conv_rows, conv_filter, conv_winograd;
+extern const struct algorithm conv_rows, conv_filter, conv_winograd, conv_winograd_filter;
 
 /* Images cut into bands, the tasks of a parallel loop.  A unit is what one
  * vertical step of the filter computes; a band is some units of one image, or

@@ -21,11 +21,11 @@ enum {
     BLOCK_TILES = 48,            /* of a block of tiles, at most */
     BLOCK_FLOATS = 1 << 18,      /* of V, unless that is too few tiles: */
     FEW_TILES = 24,
-    MANY_BLOCKS = 8,             /* enough for some threads to share evenly */
-    BLOCK_COLUMNS = 64,          /* of M */
+    MANY_BLOCKS = 8,             /* enough for some threads to share evenly, */
+    SMALL_FILTER = 1 << 18,      /* if reading U so often is cheap: floats */
+    BLOCK_COLUMNS = 256,         /* of M */
     BLOCK_DEPTH = 1024,          /* terms of one float sum */
     CHUNK = 16,                  /* rows of U that are made at a time */
-    TAPS = 9,
     SMALL = 1 << 18              /* multiplications that are not worth a second thread */
 };
 
@@ -41,13 +41,6 @@ struct winograd_rows {
     int64_t m_tile, m_point;
     size_t own;                  /* scratch per thread */
 };
-
-/* Floats between rows: whole cache lines, an odd number of them, so that rows
- * one below the other do not want the same places of the cache. */
-static int64_t odd_lines(int64_t floats)
-{
-    return (divide_up(floats, 16) | 1) * 16;
-}
 
 static int panel_width(const struct winograd_rows *s, int64_t panel)
 {
@@ -88,10 +81,9 @@ const struct winograd *winograd_best(const struct problem *v, const struct winog
     return best;
 }
 
-static bool applies(const struct problem *v)
+bool winograd_fits(const struct problem *v)
 {
-    return (v->op == OP_CONV || v->op == OP_CONV_DATA)
-        && v->r == 3 && v->s == 3            /* as the transforms are */
+    return v->r == 3 && v->s == 3            /* as the transforms are */
         && v->stride_y == 1 && v->stride_x == 1
         && v->dilation_y == 1 && v->dilation_x == 1
         && v->groups == 1
@@ -99,6 +91,11 @@ static bool applies(const struct problem *v)
         && v->k >= WINOGRAD_MIN_CHANNELS
         && !v->exact                         /* errors: doc/accuracy.md */
         && winograd_best(v, winograd_base);
+}
+
+static bool applies(const struct problem *v)
+{
+    return (v->op == OP_CONV || v->op == OP_CONV_DATA) && winograd_fits(v);
 }
 
 /* ---- plan ------------------------------------------------------------- */
@@ -123,7 +120,8 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     int64_t all = v->n * divide_up(s->tiling.out_h, s->f->m)
                 * divide_up(s->tiling.out_w, s->f->m);
     tiles = least(most(tiles, FEW_TILES), BLOCK_TILES);
-    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), s->u->MR);
+    bool small = s->f->points * s->depth * s->columns <= SMALL_FILTER;
+    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), small ? s->u->MR : FEW_TILES);
     tiling_plan(&s->tiling, tiles, s->u->MR);
 
     /* At least a vector of columns in each block. */
@@ -139,7 +137,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     /* U | per thread: zeros, what falls outside, a tile, V or taps, M */
     s->own = line_up((size_t)s->depth) + line_up((size_t)s->columns)
            + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
-           + line_up((size_t)most(s->f->points * s->v_point, TAPS * CHUNK * s->u->NR))
+           + line_up((size_t)most(s->f->points * s->v_point, WINOGRAD_TAPS * CHUNK * s->u->NR))
            + line_up((size_t)(s->f->points * s->m_point));
     *scratch = (line_up((size_t)(s->panels * s->u_panel)) + (size_t)cpu->threads * s->own)
              * sizeof(float);
@@ -162,18 +160,18 @@ static void load_taps(const struct winograd_rows *s, const float *f, int64_t pan
     int64_t columns = least(width, s->columns - column);
 
     if (columns < width)
-        memset(taps, 0, (size_t)(n * TAPS * width) * sizeof *taps);
+        memset(taps, 0, (size_t)(n * WINOGRAD_TAPS * width) * sizeof *taps);
     if (s->v.op == OP_CONV_DATA) {
         for (int64_t d = 0; d < n; d++)
-            for (int64_t t = TAPS - 1; t >= 0; t--, taps += width)
-                memcpy(taps, f + ((first + d) * TAPS + t) * c + column,
+            for (int64_t t = WINOGRAD_TAPS - 1; t >= 0; t--, taps += width)
+                memcpy(taps, f + ((first + d) * WINOGRAD_TAPS + t) * c + column,
                        (size_t)columns * sizeof *taps);
         return;
     }
     for (int64_t j = 0; j < columns; j++)
-        for (int64_t t = 0; t < TAPS; t++)
+        for (int64_t t = 0; t < WINOGRAD_TAPS; t++)
             for (int64_t d = 0; d < n; d++)
-                taps[(d * TAPS + t) * width + j] = f[((column + j) * TAPS + t) * c + first + d];
+                taps[(d * WINOGRAD_TAPS + t) * width + j] = f[((column + j) * WINOGRAD_TAPS + t) * c + first + d];
 }
 
 static void make_filter(const struct winograd_rows *s, int64_t piece, const float *f,
@@ -182,13 +180,13 @@ static void make_filter(const struct winograd_rows *s, int64_t piece, const floa
     int64_t chunks = divide_up(s->depth, CHUNK), panel = piece / chunks;
     int64_t first = piece % chunks * CHUNK, n = least(CHUNK, s->depth - first);
     int64_t width = panel_width(s, panel);
-    const float *from[TAPS];
+    const float *from[WINOGRAD_TAPS];
     float *to[WINOGRAD_POINTS];
 
     load_taps(s, f, panel, first, n, taps);
     for (int64_t d = 0; d < n; d++) {
-        for (int64_t t = 0; t < TAPS; t++)
-            from[t] = taps + (d * TAPS + t) * width;
+        for (int64_t t = 0; t < WINOGRAD_TAPS; t++)
+            from[t] = taps + (d * WINOGRAD_TAPS + t) * width;
         for (int64_t point = 0; point < s->f->points; point++)
             to[point] = u + panel * s->u_panel + point * s->u_point + (first + d) * width;
         s->f->filter(from, to, width);
@@ -223,7 +221,8 @@ static void run_columns(const struct winograd_rows *s, const struct tile_block *
 {
     int64_t first = begin * s->u->NR, n = least(end * s->u->NR, s->columns) - first;
     const float *from[WINOGRAD_POINTS];
-    float *to[WINOGRAD_POINTS];
+    float *to[WINOGRAD_PIXELS];
+    int64_t at[WINOGRAD_PIXELS];
 
     for (int64_t point = 0; point < s->f->points; point++)
         for (int64_t panel = begin; panel < end; panel++)
@@ -231,7 +230,9 @@ static void run_columns(const struct winograd_rows *s, const struct tile_block *
                      u + panel * s->u_panel + point * s->u_point, panel_width(s, panel),
                      m + point * s->m_point + (panel - begin) * s->u->NR, spare);
     for (int64_t tile = 0; tile < b->tiles; tile++) {
-        tiling_output(&s->tiling, b, tile, s->columns, out + first, outside, to);
+        tiling_output(&s->tiling, b, tile, s->columns, at);
+        for (int i = 0; i < s->f->m * s->f->m; i++)
+            to[i] = at[i] < 0 ? outside : out + at[i] + first;
         for (int64_t point = 0; point < s->f->points; point++)
             from[point] = m + point * s->m_point + tile * s->m_tile;
         s->f->result(from, to, n);

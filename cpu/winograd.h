@@ -24,6 +24,8 @@
 enum {
     WINOGRAD_SIZES = 2,          /* m = 2 and m = 4 */
     WINOGRAD_POINTS = 36,        /* at most */
+    WINOGRAD_PIXELS = 16,        /* of a tile's output, at most */
+    WINOGRAD_TAPS = 9,
     WINOGRAD_MIN_CHANNELS = 16   /* a vector of the widest set */
 };
 
@@ -67,13 +69,23 @@ struct tile_block {
 void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple);
 struct tile_block tiling_block(const struct tiling *v, int64_t block);
 
-/* Pointers to the pixels of d, or of the output, that tile `i` of a block covers;
- * outside of the image they are `outside`. */
+/* Pointers to the pixels of d that tile i of a block covers; `outside` stands
+ * for those outside of the image. */
 void tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
                  const float *d, const float *outside, const float **pixel);
+/* Where its pixels are in the output of k channels; -1 for those outside. */
 void tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i, int64_t k,
-                   float *y, float *outside, float **pixel);
+                   int64_t *at);
 
+/* Floats between rows: whole cache lines, an odd number of them, so that rows
+ * one below the other do not want the same places of the cache. */
+static inline int64_t odd_lines(int64_t floats)
+{
+    return (divide_up(floats, 16) | 1) * 16;
+}
+
+/* Whether it is a convolution that the transforms fit and that gains. */
+bool winograd_fits(const struct problem *v);
 /* The F(m x m, 3x3) that takes the least work, counted, or NULL if that is the
  * definition. */
 const struct winograd *winograd_best(const struct problem *v, const struct winograd *sizes);

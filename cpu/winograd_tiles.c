@@ -88,15 +88,13 @@ void tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
 }
 
 void tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i, int64_t k,
-                   float *out, float *outside, float **pixel)
+                   int64_t *at)
 {
     int64_t image, first_y, first_x;
 
     locate(v, b, i, &image, &first_y, &first_x);
-    for (int64_t y = first_y; y < first_y + v->m; y++) {
-        bool inside = y < v->out_h;
-        float *line = inside ? out + (image * v->out_h + y) * v->out_w * k : outside;
+    for (int64_t y = first_y; y < first_y + v->m; y++)
         for (int64_t x = first_x; x < first_x + v->m; x++)
-            *pixel++ = inside && x < v->out_w ? line + x * k : outside;
-    }
+            *at++ = y < v->out_h && x < v->out_w ? ((image * v->out_h + y) * v->out_w + x) * k
+                                                 : -1;
 }

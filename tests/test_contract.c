@@ -420,7 +420,6 @@ static void describe(const struct node *node, const struct shape *a, const struc
 
 int main(void)
 {
-    enum { WINOGRAD_OPS = 3 };
     static const enum op ops[] = { OP_MATMUL, OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
     unsigned flags = cpu_flags();
     ebm_context *ctx;
@@ -454,7 +453,7 @@ int main(void)
                "(worst %.1e)", op_info[ops[o]].name, CASES, BOUND, worst);
     }
 
-    for (size_t o = 1; o < WINOGRAD_OPS; o++) {
+    for (size_t o = 1; o < COUNT(ops); o++) {
         int bad = 0;
         worst = worst_largest = 0;
         for (int i = 0; i < WINOGRAD_CASES; i++) {
