@@ -170,11 +170,6 @@ static bool reads_under(const struct group *g, const struct instruction *p, cons
         && from < at + (size_t)g->count * size;
 }
 
-static int operands_of(int op)
-{
-    return op <= EW_IOTA ? 0 : op <= EW_BYTE ? 1 : op <= EW_EQUAL ? 2 : 3;
-}
-
 /* The instruction that writes output o in place: the last that writes its
  * register, if all later reads of memory under the output are none.  A register
  * may stand for the memory of an input, so what a register was last set by is
@@ -186,7 +181,7 @@ static void choose_in_place(struct group *g, int o)
     for (int i = 0; i < g->n_instr; i++)
         if (g->instr[i].dst == g->out[o].reg)
             writer = i;
-    if (writer < 0 || operands_of(g->instr[writer].op) == 0 || g->out[o].type != EBM_F32
+    if (writer < 0 || ew_operands(g->instr[writer].op) == 0 || g->out[o].type != EBM_F32
         || g->instr[writer].output >= 0)
         return;
     for (int i = 0; i < EW_MAX_REGS; i++)
@@ -197,7 +192,7 @@ static void choose_in_place(struct group *g, int o)
         if (i > writer) {
             if (reads_under(g, p, &g->out[o]))
                 return;
-            for (int k = 0; k < operands_of(p->op); k++)
+            for (int k = 0; k < ew_operands(p->op); k++)
                 if (setter[operand[k]] >= 0
                     && reads_under(g, &g->instr[setter[operand[k]]], &g->out[o]))
                     return;
@@ -495,7 +490,7 @@ static struct reg compute(const struct kernels *k, const struct instruction *p,
 {
     struct reg a = reg[p->a], b = reg[p->b], c = reg[p->c], r = { d, false };
 
-    switch (operands_of(p->op)) {
+    switch (ew_operands(p->op)) {
     case 1:
         r.one = a.one;
         k->unary[p->op](d, a.at, r.one ? LANES : n);

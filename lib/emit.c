@@ -11,7 +11,6 @@
 /* A group while it is written; the limits are those of plan.h. */
 struct writer {
     struct schedule *s;
-    int32_t me;                       /* the draft; -1 on trial */
     ebm_val heavy;
     int n_sinks;
     const ebm_val *sinks;
@@ -139,11 +138,6 @@ static int write_value(struct writer *w, ebm_val v)
     return write_instr(w, ew_of(n->op), v, arg[0], arg[1], arg[2], 0);
 }
 
-static int operands_of(enum ew_op op)
-{
-    return op <= EW_IOTA ? 0 : op < EW_ADD ? 1 : op < EW_SELECT ? 2 : 3;
-}
-
 /* Fold virtual registers onto few.  sink_reg receives those of the sinks. */
 static void allocate_registers(struct writer *w, const int *sink_at, uint8_t *sink_reg)
 {
@@ -153,7 +147,7 @@ static void allocate_registers(struct writer *w, const int *sink_at, uint8_t *si
     for (int i = 0; i < w->n_instr; i++) {
         const uint8_t *arg = &w->instr[i].a;
         last[i] = i;
-        for (int k = 0; k < operands_of(w->instr[i].op); k++)
+        for (int k = 0; k < ew_operands(w->instr[i].op); k++)
             last[arg[k]] = i;
     }
     for (int i = 0; i < w->n_sinks; i++)
@@ -161,7 +155,7 @@ static void allocate_registers(struct writer *w, const int *sink_at, uint8_t *si
     for (int i = 0; i < w->n_instr; i++) {
         struct ew_instr *t = &w->instr[i];
         uint8_t *arg = &t->a;
-        int n = operands_of(t->op), dst = 0;
+        int n = ew_operands(t->op), dst = 0;
         for (int k = 0; k < n; k++) {
             int from = arg[k];
             arg[k] = w->reg[from];
@@ -195,7 +189,7 @@ static void write_group(struct writer *w, uint8_t *sink_reg)
 
 bool group_fits(struct schedule *s, ebm_val heavy, int n, const ebm_val *sinks)
 {
-    struct writer w = { .s = s, .me = -1, .heavy = heavy, .n_sinks = n, .sinks = sinks };
+    struct writer w = { .s = s, .heavy = heavy, .n_sinks = n, .sinks = sinks };
     uint8_t reg[EW_MAX_OUTPUTS];
 
     write_group(&w, reg);
@@ -206,7 +200,7 @@ static int emit_group(struct schedule *s, int32_t me, struct step *step)
 {
     ebm_context *ctx = s->g->ctx;
     const struct draft *d = &s->drafts[me];
-    struct writer w = { .s = s, .me = me, .heavy = d->heavy, .n_sinks = d->n_sinks, .sinks = d->sinks };
+    struct writer w = { .s = s, .heavy = d->heavy, .n_sinks = d->n_sinks, .sinks = d->sinks };
     uint8_t reg[EW_MAX_OUTPUTS];
 
     write_group(&w, reg);

@@ -58,6 +58,12 @@ enum ew_op {
     EW_COUNT
 };
 
+/* Registers that an operation reads. */
+static inline int ew_operands(int op)
+{
+    return op < EW_NEG ? 0 : op < EW_ADD ? 1 : op < EW_SELECT ? 2 : 3;
+}
+
 struct ew_instr {
     uint8_t op;              /* enum ew_op */
     uint8_t dst, a, b, c;    /* registers, below MAX_REGS */

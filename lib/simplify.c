@@ -14,12 +14,8 @@ static bool is_const(const ebm_graph *g, ebm_val a, double *value)
 {
     const struct node *n = node_of(g, a);
 
-    /* a repeated constant is a constant of another shape: folded below, so
-     * only CONST itself has to be known here */
-    if (n->op != OP_CONST)
-        return false;
     *value = (double)n->attr.value;
-    return true;
+    return n->op == OP_CONST;
 }
 
 static bool is_value(const ebm_graph *g, ebm_val a, double value)
