@@ -106,7 +106,7 @@ typedef struct ebm_backend ebm_backend;
 /* How an image comes to the size that was asked for. */
 enum ebm_fit {
     EBM_FIT_CROP,     /* resized until it covers, then cut to the centre */
-    EBM_FIT_PAD,      /* not resized: zeros around it; a larger one is refused */
+    EBM_FIT_PAD,      /* zeros around it; a larger one is first resized to fit in */
     EBM_FIT_STRETCH   /* resized, whatever its proportions */
 };
 

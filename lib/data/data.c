@@ -244,10 +244,6 @@ static int settle_size(ebm_data *d, const struct request *r)
     if (d->height == 0)
         return ebm_fail(d->ctx, EBM_ERR_ARG, "%s: its images differ in size; give the height "
                         "and width that they are to be brought to", d->name);
-    if (d->fit == EBM_FIT_PAD && (s->height > d->height || s->width > d->width))
-        return ebm_fail(d->ctx, EBM_ERR_ARG, "%s: images of %zu x %zu cannot be padded to "
-                        "%zu x %zu; choose another fit", d->name, s->height, s->width,
-                        d->height, d->width);
     return EBM_OK;
 }
 
@@ -255,8 +251,8 @@ static int settle_size(ebm_data *d, const struct request *r)
 static int settle_keeping(ebm_data *d)
 {
     const struct source *s = &d->source;
-    bool resized = d->fit != EBM_FIT_PAD
-                && (s->height != d->height || s->width != d->width);
+    bool resized = s->height > d->height || s->width > d->width
+                || (d->fit != EBM_FIT_PAD && (s->height != d->height || s->width != d->width));
     uint64_t size = (uint64_t)d->height * d->width * d->channels;
 
     if (pthread_mutex_init(&d->mutex, NULL) != 0)
@@ -412,7 +408,7 @@ int data_read(ebm_context *ctx, ebm_data *d, size_t index, float *pixels, int32_
     if ((rc = d->source.read(ctx, d->source.state, index, &image, label)) < 0)
         return rc;
     if ((rc = image_recolour(ctx, &image, d->channels)) == EBM_OK)
-        rc = image_fit(ctx, d->name, &image, d->height, d->width, d->fit);
+        rc = image_fit(ctx, &image, d->height, d->width, d->fit);
     if (rc == EBM_OK && image.bytes) {
         to_floats(d, image.bytes, pixels);
         keep(d, index, image.bytes, *label);

@@ -133,15 +133,11 @@ int image_recolour(ebm_context *ctx, struct image *image, size_t channels)
     return EBM_OK;
 }
 
-static int pad(ebm_context *ctx, const char *name, const struct image *from,
-               size_t height, size_t width, struct image *to)
+static int pad(ebm_context *ctx, const struct image *from, size_t height, size_t width,
+               struct image *to)
 {
     size_t y, c = from->channels;
 
-    if (from->height > height || from->width > width)
-        return ebm_fail(ctx, EBM_ERR_ARG, "%s: an image of %zu x %zu cannot be padded to "
-                        "%zu x %zu; choose another fit", name, from->height, from->width,
-                        height, width);
     int rc = image_new(ctx, to, height, width, c, from->floats != NULL);
     if (rc < 0)
         return rc;
@@ -162,18 +158,40 @@ static size_t half_even(size_t n)
     return n / 2 + (n % 4 == 3);
 }
 
-int image_fit(ebm_context *ctx, const char *name, struct image *image,
-              size_t height, size_t width, enum ebm_fit fit)
+/* Resized so that it lies within height x width and touches a side. */
+static int reduce(ebm_context *ctx, struct image *image, size_t height, size_t width)
 {
     const size_t h = image->height, w = image->width;
     size_t full[2] = { height, width };
     struct image to;
-    int rc;
 
-    if (h == height && w == width)
-        return EBM_OK;
+    if ((uint64_t)h * width >= (uint64_t)w * height)
+        full[1] = (size_t)((uint64_t)w * height / h);
+    else
+        full[0] = (size_t)((uint64_t)h * width / w);
+    full[0] += full[0] == 0;
+    full[1] += full[1] == 0;
+    int rc = image_resample(ctx, image, full, 0, 0, full[0], full[1], &to);
+    if (rc < 0)
+        return rc;
+    image_free(ctx, image);
+    *image = to;
+    return EBM_OK;
+}
+
+int image_fit(ebm_context *ctx, struct image *image, size_t height, size_t width, enum ebm_fit fit)
+{
+    size_t full[2] = { height, width };
+    struct image to;
+    int rc = EBM_OK;
+
+    if (fit == EBM_FIT_PAD && (image->height > height || image->width > width))
+        rc = reduce(ctx, image, height, width);
+    const size_t h = image->height, w = image->width;
+    if (rc < 0 || (h == height && w == width))
+        return rc;
     if (fit == EBM_FIT_PAD) {
-        rc = pad(ctx, name, image, height, width, &to);
+        rc = pad(ctx, image, height, width, &to);
     } else {
         if (fit == EBM_FIT_CROP) {
             if ((uint64_t)h * width <= (uint64_t)w * height)

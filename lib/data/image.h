@@ -54,8 +54,8 @@ int jpeg_read(ebm_context *ctx, const char *name, const uint8_t *bytes, size_t s
 /* In place: 1 to 3 channels or 3 to 1. */
 int image_recolour(ebm_context *ctx, struct image *image, size_t channels);
 /* In place: to height x width. */
-int image_fit(ebm_context *ctx, const char *name, struct image *image,
-              size_t height, size_t width, enum ebm_fit fit);
+int image_fit(ebm_context *ctx, struct image *image, size_t height, size_t width,
+              enum ebm_fit fit);
 
 /* resize.c: the picture resized to full[0] x full[1], of which the window
  * [y,y+height) x [x,x+width) is made. */
