@@ -24,8 +24,9 @@ static const struct tool tool = {
 
 struct candidate {
     const char *name;
-    bool opens, chosen;
+    bool opens, chosen, measured;
     int status;
+    ebm_peaks peaks;           /* zeros where they cannot be measured */
     char text[400];            /* its description, or why it does not open */
 };
 
@@ -38,12 +39,14 @@ static void try_device(ebm_context *context, struct candidate *c)
     c->opens = rc == EBM_OK;
     snprintf(c->text, sizeof c->text, "%s",
              c->opens ? ebm_backend_describe(device) : ebm_message(context));
+    if (c->opens && c->measured && ebm_backend_peaks(device, &c->peaks) < 0)
+        c->peaks = (ebm_peaks){ 0, 0 };
     ebm_backend_free(device);
 }
 
 static int run(ebm_context *context)
 {
-    struct candidate list[] = { { .name = "vulkan" }, { .name = "cpu" } };
+    struct candidate list[] = { { .name = "vulkan", .measured = true }, { .name = "cpu", .measured = true } };
     struct candidate automatic = { .name = "auto" };
     json_t *devices = json_array();
 
@@ -53,12 +56,16 @@ static int run(ebm_context *context)
         try_device(context, c);
         c->chosen = c->opens && automatic.opens && !strcmp(c->text, automatic.text);
         if (given.json)
-            json_array_append_new(devices, json_pack("{s:s, s:b, s:b, s:s}", "name", c->name,
-                "usable", c->opens, "chosen", c->chosen, c->opens ? "description" : "reason",
+            json_array_append_new(devices, json_pack("{s:s, s:b, s:b, s:f, s:f, s:s}", "name", c->name,
+                "usable", c->opens, "chosen", c->chosen, "flops", c->peaks.flops,
+                "bytes_per_second", c->peaks.bytes, c->opens ? "description" : "reason",
                 c->text));
         else
             printf("%-8s %s%s\n", c->name, c->opens ? c->text : "not usable: ",
                    c->opens ? "" : c->text);
+        if (!given.json && c->peaks.flops > 0)
+            printf("%-8s at best %.1f GFLOP/s, %.1f GB/s copied\n", "", 1e-9 * c->peaks.flops,
+                   1e-9 * c->peaks.bytes);
     }
     const char *why = !automatic.opens ? automatic.text
         : list[0].chosen ? "a graphics processor goes before the CPU"

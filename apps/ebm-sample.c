@@ -14,6 +14,7 @@
 #include "idle.h"
 #include "options.h"
 #include "output.h"
+#include "profile.h"
 #include "progress.h"
 #include "stop.h"
 #include "tool.h"
@@ -25,7 +26,7 @@ static struct {
     struct texts settings;
     struct integer n, first, seed, threads, columns;
     size_t max_memory;
-    bool raw, quiet, json;
+    bool raw, profile, quiet, json;
 } given = { .backend = "auto" };
 
 static const struct option_row rows[] = {
@@ -44,6 +45,7 @@ static const struct option_row rows[] = {
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
+    { "profile", 0, OPTION_FLAG, NULL, "show at the end where the time went", &given.profile, 0, 0 },
     { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 },
     { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
 };
@@ -214,6 +216,7 @@ static int run(struct work *w, const char *path)
 
     if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
                                &w->device)) < 0
+        || (given.profile && (rc = ebm_backend_profile(w->device)) < 0)
         || (rc = ebm_model_open(w->device, path, &options, &w->model)) < 0)
         return tool_fail(w->context, rc);
     w->info = ebm_model_describe(w->model);
@@ -242,13 +245,15 @@ static int run(struct work *w, const char *path)
         tool_say("stopped: %" PRId64 " of %" PRId64 " images were finished", w->done, n);
         return EXIT_STOPPED;
     }
-    if (given.json)
-        return tool_print_json(json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
+    if (given.json) {
+        json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
             "images", (json_int_t)w->done, "first", (json_int_t)given.first.value,
             "seed", (json_int_t)w->seed, "model_sha256", w->info->digest,
-            "settings", w->settings));
+            "settings", w->settings);
+        return tool_print_json(given.profile && all ? profile_add_json(all, w->device) : all);
+    }
     printf("images  %s\nseed    %" PRIu64 "\n", given.out, w->seed);
-    return EXIT_DONE;
+    return given.profile ? profile_print(w->context, w->device) : EXIT_DONE;
 }
 
 int main(int argc, char **argv)

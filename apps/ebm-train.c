@@ -16,6 +16,7 @@
 #include "idle.h"
 #include "options.h"
 #include "output.h"
+#include "profile.h"
 #include "progress.h"
 #include "stop.h"
 #include "tool.h"
@@ -25,7 +26,7 @@ static struct {
     struct texts settings;
     struct integer steps, seed, threads;
     size_t max_memory;
-    bool resume, dry, quiet, json;
+    bool resume, dry, profile, quiet, json;
 } given = { .backend = "auto" };
 
 static const struct option_row rows[] = {
@@ -45,6 +46,7 @@ static const struct option_row rows[] = {
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
     { "resume", 0, OPTION_FLAG, NULL, "go on with the run in DIR", &given.resume, 0, 0 },
     { "dry-run", 0, OPTION_FLAG, NULL, "show settings and memory, and train nothing", &given.dry, 0, 0 },
+    { "profile", 0, OPTION_FLAG, NULL, "show at the end where the time went", &given.profile, 0, 0 },
     { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 },
     { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
 };
@@ -228,13 +230,14 @@ static int print_results(const struct work *w)
     for (int c = 0; s->rows && c < s->columns; c++)
         json_object_set_new(last, s->names[c],
                             tool_json_number(series_value(s, s->rows - 1, c)));
-    return tool_print_json(json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:o}",
+    json_t *all = json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:o}",
         "model", json_sprintf("%s/model.safetensors", given.out),
         "samples", json_sprintf("%s/samples.png", given.out),
         "curves", json_sprintf("%s/curves.png", given.out),
         "seed", (json_int_t)i->seed, "steps", (json_int_t)i->step,
         "steps_now", (json_int_t)(i->step - w->first_step), "seconds", w->seconds,
-        "last", last));
+        "last", last);
+    return tool_print_json(given.profile && all ? profile_add_json(all, w->device) : all);
 }
 
 /* --- the run --- */
@@ -277,7 +280,9 @@ static int finish(struct work *w)
         tool_say("stopped; %s/model.safetensors is written", given.out);
         return EXIT_STOPPED;
     }
-    return status ? status : print_results(w);
+    if (!status)
+        status = print_results(w);
+    return !status && given.profile && !given.json ? profile_print(w->context, w->device) : status;
 }
 
 static int stop(struct work *w)
@@ -334,6 +339,7 @@ static int run(struct work *w)
     options.n_settings = given.settings.n;
     if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
                                &w->device)) < 0
+        || (given.profile && (rc = ebm_backend_profile(w->device)) < 0)
         || (rc = ebm_train_open(w->device, &options, &w->train)) < 0)
         return tool_fail(w->context, rc);
     w->info = ebm_train_describe(w->train);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "backend.h"
 #include "gemm.h"
 #include "step.h"
@@ -32,6 +33,7 @@ struct device_program {
     char *scratch;
     char **slots, **feeds;       /* what memory points to */
     int n_feeds, n_steps, n_copies;
+    double *seconds;             /* of steps and of the copies, if they are timed */
     struct step_run *steps;
     struct copy_run { void *to; const void *from; size_t bytes; } *copies;
 };
@@ -329,14 +331,53 @@ static int feed(ebm_backend *b, struct device_program *p, int index, const void 
     return EBM_OK;
 }
 
+static void run_copies(const struct device_program *p)
+{
+    for (int i = 0; i < p->n_copies; i++)
+        memmove(p->copies[i].to, p->copies[i].from, p->copies[i].bytes);
+}
+
+static double now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void run_timed(const struct device_program *p)
+{
+    double from = now(), to;
+
+    for (int i = 0; i < p->n_steps; i++, from = to) {
+        p->steps[i].run(p->cpu, &p->steps[i]);
+        to = now();
+        p->seconds[i] += to - from;
+    }
+    run_copies(p);
+    p->seconds[p->n_steps] += now() - from;
+}
+
+static void time_steps(ebm_backend *b, struct device_program *p, double *seconds)
+{
+    (void)b;
+    p->seconds = seconds;
+}
+
+static int peaks_of(ebm_backend *b, ebm_peaks *peaks)
+{
+    return cpu_peaks(&((struct backend *)b)->cpu, peaks);
+}
+
 static int run(ebm_backend *b, struct device_program *p, int times)
 {
     (void)b;
+    for (; p->seconds && times > 0; times--)
+        run_timed(p);
     while (times-- > 0) {
         for (int i = 0; i < p->n_steps; i++)
             p->steps[i].run(p->cpu, &p->steps[i]);
-        for (int i = 0; i < p->n_copies; i++)
-            memmove(p->copies[i].to, p->copies[i].from, p->copies[i].bytes);
+        run_copies(p);
     }
     return EBM_OK;
 }
@@ -355,6 +396,7 @@ static const struct backend_vtable vtable = {
     .upload = upload, .download = download,
     .compile = compile, .program_free = program_free,
     .feed = feed, .run = run, .fetch = fetch,
+    .time_steps = time_steps, .peaks = peaks_of,
 };
 
 int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)

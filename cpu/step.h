@@ -70,4 +70,7 @@ int resample_prepare(const struct cpu *cpu, struct step_run *s);
 int index_prepare(const struct cpu *cpu, struct step_run *s);
 int random_prepare(const struct cpu *cpu, struct step_run *s);
 
+/* Measure what the machine reaches at best.  EBM_OK or EBM_ERR_NOMEM. */
+int cpu_peaks(const struct cpu *cpu, ebm_peaks *peaks);
+
 #endif

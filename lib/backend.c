@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: ISC */
 #include <string.h>
-#include "backend.h"
+#include "profile.h"
 
 static const struct {
     const char *name;
@@ -30,8 +30,10 @@ int ebm_backend_open(ebm_context *ctx, const char *name, int threads, ebm_backen
 
 void ebm_backend_free(ebm_backend *backend)
 {
-    if (backend)
-        backend->v->close(backend);
+    if (!backend)
+        return;
+    profile_free(backend->profile);
+    backend->v->close(backend);
 }
 
 const char *ebm_backend_describe(const ebm_backend *backend)

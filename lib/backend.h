@@ -33,12 +33,19 @@ struct backend_vtable {
     int (*run)(ebm_backend *b, struct device_program *program, int times);
     int (*fetch)(ebm_backend *b, struct device_program *program,
                  const struct place *place, void *to, size_t size);
+    /* For profiles; NULL: cannot.  time_steps: from now on, add the seconds of
+     * each step to seconds[step], those of the copies to seconds[n_steps]. */
+    void (*time_steps)(ebm_backend *b, struct device_program *program, double *seconds);
+    int (*peaks)(ebm_backend *b, ebm_peaks *peaks);
 };
+
+struct profile;              /* profile.h */
 
 struct ebm_backend {
     const struct backend_vtable *v;
     ebm_context *ctx;
     char description[160];
+    struct profile *profile;     /* NULL: not profiled */
 };
 
 /* Openers, one per backend: context, what follows "name:" (or NULL), threads. */

@@ -484,6 +484,35 @@ EBM_API void ebm_backend_free(ebm_backend *backend);
 /* One line on the open device: "cpu: avx512, BLIS 0.9.0 skx, 2 threads". */
 EBM_API const char *ebm_backend_describe(const ebm_backend *backend);
 
+/* What the device reaches at best, measured now, in about a fifth of a second. */
+typedef struct ebm_peaks {
+    double flops;          /* of contractions' kernels, a second */
+    double bytes;          /* read and written by a plain copy, a second */
+} ebm_peaks;
+EBM_API int ebm_backend_peaks(ebm_backend *backend, ebm_peaks *peaks);
+
+/* Where the time goes: programs compiled after ebm_backend_profile() are timed
+ * step by step.  A step is a heavy operation, with what is computed on its
+ * result while it is at hand, or a group of elementwise operations.
+ *
+ * read   rows for all steps of all programs so far, of freed ones too, in the
+ *        order of compiling and running.  They belong to the backend and stay
+ *        until the next read
+ * EBM_ERR_ARG where the backend cannot, EBM_ERR_NOMEM. */
+typedef struct ebm_profile_row {
+    char program[32];      /* "langevin", "update"; a number for the caller's own */
+    char op[16];           /* "conv", "sum", "elementwise"; "copy" at the end */
+    char layer[80];        /* the weight it uses, "conv1.weight"; or "" */
+    char shape[96];        /* of its result */
+    int64_t calls;
+    double seconds;        /* of all calls */
+    double flop, bytes;    /* of a call: operations of contractions; what must be
+                            * moved, operands and results */
+} ebm_profile_row;
+EBM_API int ebm_backend_profile(ebm_backend *backend);
+EBM_API int ebm_backend_profile_read(ebm_backend *backend, const ebm_profile_row **rows,
+                                     size_t *count);
+
 enum ebm_type { EBM_F32, EBM_I32, EBM_U8 };   /* element types */
 
 /* A store: every tensor that outlives a run - parameters, moments, averages,

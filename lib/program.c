@@ -1,7 +1,9 @@
 /* program.c - a plan, compiled by a backend, and run.
  *
  * SPDX-License-Identifier: ISC */
+#include <stdio.h>
 #include <string.h>
+#include "profile.h"
 #include "schedule.h"
 #include "store.h"
 
@@ -10,6 +12,7 @@ struct ebm_program {
     ebm_backend *backend;
     struct device_program *device;
     size_t arena;
+    struct profiled *profiled;       /* or NULL */
     int n_feeds, n_fetches;
     struct program_feed { char *name; size_t bytes; bool given; } *feeds;   /* bytes 0: not read */
     struct program_fetch { ebm_val val; struct place place; size_t bytes; } *fetches;
@@ -70,9 +73,13 @@ static int hand_over(ebm_program *p, ebm_graph *g, const struct plan *plan)
     }
     mem_free(ctx, slots);
     mem_free(ctx, feeds);
+    if (status >= 0 && p->backend->profile) {
+        if (!(p->profiled = profile_add(p->backend, plan)))
+            return EBM_ERR_NOMEM;
+        p->backend->v->time_steps(p->backend, p->device, p->profiled->seconds);
+    }
     return status;
 }
-
 
 int ebm_compile(ebm_graph *g, int n, const ebm_val *outputs, ebm_program **program)
 {
@@ -119,6 +126,12 @@ void ebm_program_free(ebm_program *p)
     mem_free(p->ctx, p);
 }
 
+void program_label(ebm_program *p, const char *label)
+{
+    for (int i = 0; p->profiled && i < p->profiled->n; i++)
+        snprintf(p->profiled->rows[i].program, sizeof p->profiled->rows[i].program, "%s", label);
+}
+
 size_t ebm_program_bytes(const ebm_program *p)
 {
     return p->arena;
@@ -146,6 +159,8 @@ int ebm_program_run(ebm_program *p, int times)
     for (int i = 0; i < p->n_feeds; i++)
         if (p->feeds[i].bytes && !p->feeds[i].given)
             return ebm_fail(p->ctx, EBM_ERR_ARG, "feed '%s' has not been given", p->feeds[i].name);
+    if (p->profiled)
+        p->profiled->runs += times;
     return p->backend->v->run(p->backend, p->device, times);
 }
 

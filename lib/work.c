@@ -4,7 +4,7 @@
 #include "work.h"
 
 /* Of every one of these, one multiply-add for each pair of factors. */
-static double node_work(const ebm_graph *g, const struct node *n)
+double node_work(const ebm_graph *g, const struct node *n)
 {
     const struct node *a = node_of(g, n->in[0]), *b = node_of(g, n->in[1]);
     double each;             /* multiply-adds for an element of `of` */

@@ -95,6 +95,16 @@ ok $? 'gives another model'
 [ ! -s err ]
 ok $? '--quiet says nothing'
 
+exits 0 'training with a profile' ebm-train --recipe tiny.recipe --out profiled --seed 3 --profile
+grep -q '^langevin .* conv1.weight .* GFLOP/s' out && grep -q "this machine's best" out
+ok $? 'it names programs, layers and rates'
+cmp -s run/model.safetensors profiled/model.safetensors
+ok $? 'and the model is the same'
+exits 0 'sampling with a profile as JSON' \
+    ebm-sample run/model.safetensors -n 2 --seed 5 --out profiled.png --profile --json
+grep -q '"peak_flops"' out && grep -q '"layer": "conv1.weight"' out
+ok $? 'it is in the object'
+
 # --- stopped, killed, resumed ---
 
 ebm-train --recipe tiny.recipe --out stopped --seed 3 --set steps=100000 >out 2>err &

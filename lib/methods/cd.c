@@ -33,6 +33,7 @@
 #include "context.h"
 #include "energy_model.h"
 #include "guard.h"
+#include "profile.h"
 #include "settings.h"
 #include "work.h"
 
@@ -53,6 +54,7 @@ static const struct key_table *const tables[] = {
 enum { F_LOSS, F_DATA, F_SAMPLES, F_GRADIENT, F_RATE, F_ACCEPTED, F_USUAL, F_COUNT };
 
 enum { BIRTH, RAISE, START, LANGEVIN, UPDATE, PROBE, PROGRAMS };
+static const char *const labels[] = { "birth", "raise", "start", "langevin", "update", "probe" };
 
 struct program {                 /* with no outputs: there is none */
     ebm_outputs out;
@@ -312,6 +314,8 @@ static int train_compile(void *state)
         struct program *p = &cd->programs[i];
         if (p->out.count)
             status = ebm_compile(cd->g, p->out.count, p->out.list, &p->program);
+        if (p->program)
+            program_label(p->program, labels[i]);
     }
     return status;
 }

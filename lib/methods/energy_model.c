@@ -10,6 +10,7 @@
  * that an image depends on the seed and its number alone. */
 #include "context.h"
 #include "energy_model.h"
+#include "profile.h"
 #include "settings.h"
 
 struct energy_model {
@@ -82,6 +83,9 @@ int energy_model_compile(void *state)
         || (status = ebm_compile(m->g, 2, m->start_effects, &m->start)) < 0
         || (status = ebm_compile(m->g, 2, m->step_effects, &m->step)) < 0)
         return status;
+    program_label(m->energy, "energy");
+    program_label(m->start, "begin");
+    program_label(m->step, "draw");
     return EBM_OK;
 }
 
