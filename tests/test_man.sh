@@ -26,16 +26,19 @@ for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
     ok $? "and none that is not there${missing:+, but$missing}"
 done
 
-printf 'method = cd\n' > empty.recipe
-ebm-train --recipe ./empty.recipe --seed 1 --dry-run > settings 2>err
 plain "$man/ebm-recipe.5" > page
-missing= n=0
-for key in $(sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' settings); do
-    n=$((n + 1))
-    grep -q "^\.BR\{0,1\} $key\( \|$\)" page || missing="$missing $key"
+printf 'method = cd\n' > cd.recipe
+printf 'method = icd\ndata.source = shapes:64\ndata.low = 0\ndata.high = 1\n' > icd.recipe
+for method in cd icd; do
+    ebm-train --recipe ./$method.recipe --seed 1 --dry-run > settings 2>err
+    missing= n=0
+    for key in $(sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' settings); do
+        n=$((n + 1))
+        grep -q "^\.BR\{0,1\} $key\( \|$\)" page || missing="$missing $key"
+    done
+    [ -z "$missing" ] && [ $n -gt 40 ]
+    ok $? "ebm-recipe(5) has every setting of $n of $method${missing:+, but$missing}"
 done
-[ -z "$missing" ] && [ $n -gt 40 ]
-ok $? "ebm-recipe(5) has every setting of $n${missing:+, but$missing}"
 
 # The example recipe of ebm-recipe(5) is one.
 sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' page > circles.recipe

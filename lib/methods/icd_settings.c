@@ -19,7 +19,7 @@ static const struct recipe_key keys[] = {
       "scales made and joined as the authors' published weights want it", NULL },
     { "icd.penalty", KEY_NUMBER, "1", 0, 1e6, "weight of the squared energies", NULL },
     { "icd.kl", KEY_NUMBER, "1", 0, 1e6, "weight of the samples' energy, by way of the last step; "
-      "0: plain contrastive divergence", NULL },
+      "0: none", NULL },
     { "icd.entropy", KEY_NUMBER, "0.3", 0, 1e6,
       "weight of the log distance to past samples; 0: none", NULL },
     { "icd.kl_images", KEY_INTEGER, "0", 0, 65536, "samples that these two count; 0: all", NULL },
