@@ -114,7 +114,7 @@ static int64_t element(const struct shape *s, const int64_t *at)
 
 static void iota(struct work *w)
 {
-    int64_t at[EBM_MAX_RANK];
+    int64_t at[EBM_MAX_RANK] = { 0 };
 
     for (int64_t i = 0; i < w->count; i++) {
         position(&w->y->shape, i, at);
