@@ -5,8 +5,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "context.h"
 #include "io.h"
 #include "run.h"
+#include "safetensors.h"
 #include "tap.h"
 
 #define ROOT "test_icd_train.tmp"
@@ -85,6 +87,31 @@ static void test_same(void)
            && run(other, &(struct run){ ROOT "/threads", NULL, false, 0, false }) == EBM_OK;
     tap_ok(ok && same_end(ROOT "/threads"), "two threads: the same model and log");
     ebm_backend_free(other);
+}
+
+/* After five batches of four a ring of ten rows begins again at its first, and
+ * its last four are the bytes of the chains' ends, truncated. */
+static void test_ring(void)
+{
+    enum { BATCH = 4, ROWS = 10, PIXELS = 20 * 20 * 3 };
+    static const int64_t chains_shape[4] = { BATCH, 20, 20, 3 }, rows_shape[4] = { ROWS + 1, 20, 20, 3 };
+    static float chains[BATCH * PIXELS];
+    static unsigned char rows[(ROWS + 1) * PIXELS];
+    struct safetensors *file = NULL;
+    float next = -1, batches = -1;
+    int wrong = 0;
+
+    bool read = safetensors_open(ctx, ROOT "/whole/checkpoint-000000005.safetensors", &file) >= 0
+        && safetensors_read_shaped(file, "chains", EBM_F32, 4, chains_shape, chains) >= 0
+        && safetensors_read_shaped(file, "buffer", EBM_U8, 4, rows_shape, rows) >= 0
+        && safetensors_read_shaped(file, "buffer.next", EBM_F32, 0, NULL, &next) >= 0
+        && safetensors_read_shaped(file, "buffer.batches", EBM_F32, 0, NULL, &batches) >= 0;
+    safetensors_close(file);
+    for (int i = 0; read && i < BATCH * PIXELS; i++)
+        wrong += rows[(ROWS - BATCH) * PIXELS + i] != (int)floorf(255 * chains[i]);
+    tap_ok(read && wrong == 0 && next == 0 && batches == 5,
+           "the buffer is written in order, and holds the chains' ends%s%s", read ? "" : ": ",
+           read ? "" : ebm_message(ctx));
 }
 
 /* Each switch by itself; what it leaves in the log. */
@@ -172,6 +199,7 @@ int main(void)
         return tap_done();
     }
     test_whole();
+    test_ring();
     test_same();
     test_switches();
     test_refusals();
