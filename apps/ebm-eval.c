@@ -30,7 +30,7 @@ static struct {
       &given.limit, 1, INT64_MAX }, \
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", \
       &given.raw, 0, 0 }, \
-    { "backend", 'b', OPTION_TEXT, "NAME", "auto or cpu: what computes", &given.backend, 0, 0 }, \
+    { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 }, \
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given", \
       &given.threads, 1, 4096 }, \
     { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 }, \

@@ -41,7 +41,7 @@ static const struct option_row rows[] = {
       &given.settings, 0, 0 },
     { "columns", 'c', OPTION_INTEGER, "N", "of the grid", &given.columns, 1, 10000 },
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
-    { "backend", 'b', OPTION_TEXT, "NAME", "auto or cpu: what computes", &given.backend, 0, 0 },
+    { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },

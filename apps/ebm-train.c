@@ -40,7 +40,7 @@ static const struct option_row rows[] = {
     { "steps", 0, OPTION_INTEGER, "N", "updates of the weights, in all", &given.steps, 1, INT64_MAX },
     { "seed", 0, OPTION_INTEGER, "N", "of all random numbers; drawn and shown if not given",
       &given.seed, 0, 9007199254740992 },
-    { "backend", 'b', OPTION_TEXT, "NAME", "auto or cpu: what computes", &given.backend, 0, 0 },
+    { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },

@@ -1,6 +1,7 @@
 /* backend.c - the choice of a device.
  *
  * SPDX-License-Identifier: ISC */
+#include "config.h"
 #include <string.h>
 #include "profile.h"
 
@@ -8,8 +9,16 @@ static const struct {
     const char *name;
     int (*open)(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
 } table[] = {                /* "auto" takes the first that opens */
+#ifdef HAVE_VULKAN
+    { "vulkan", vulkan_open },
+#endif
     { "cpu", cpu_open },
 };
+#ifdef HAVE_VULKAN
+static const char choices[] = "auto, cpu, vulkan or vulkan:N";
+#else
+static const char choices[] = "auto or cpu";
+#endif
 
 int ebm_backend_open(ebm_context *ctx, const char *name, int threads, ebm_backend **backend)
 {
@@ -18,14 +27,18 @@ int ebm_backend_open(ebm_context *ctx, const char *name, int threads, ebm_backen
     *backend = NULL;
     for (size_t i = 0; i < COUNT(table); i++) {
         size_t n = strlen(table[i].name);
-        if (any)
-            return table[i].open(ctx, NULL, threads, backend);
+        if (any) {
+            int rc = table[i].open(ctx, NULL, threads, backend);
+            if (rc >= 0 || i + 1 == COUNT(table))
+                return rc;
+            continue;
+        }
         if (strcmp(name, table[i].name) == 0)
             return table[i].open(ctx, NULL, threads, backend);
         if (strncmp(name, table[i].name, n) == 0 && name[n] == ':')
             return table[i].open(ctx, name + n + 1, threads, backend);
     }
-    return ebm_fail(ctx, EBM_ERR_ARG, "there is no backend '%s': use auto or cpu", name);
+    return ebm_fail(ctx, EBM_ERR_ARG, "there is no backend '%s': use %s", name, choices);
 }
 
 void ebm_backend_free(ebm_backend *backend)

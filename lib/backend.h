@@ -50,5 +50,6 @@ struct ebm_backend {
 
 /* Openers, one per backend: context, what follows "name:" (or NULL), threads. */
 int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
+int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
 
 #endif

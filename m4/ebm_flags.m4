@@ -56,3 +56,27 @@ AM_CONDITIONAL([HAVE_BLIS], [test $have_blis = yes])])
 # POSIX threads, for the loader's workers.
 AC_DEFUN([AX_PTHREAD_LITE],
 [AC_SEARCH_LIBS([pthread_create], [pthread], [], [AC_MSG_ERROR([POSIX threads are missing])])])
+
+# EBM_VULKAN: headers of Vulkan and a compiler of shaders; libvulkan itself is
+# opened at run time.
+AC_DEFUN([EBM_VULKAN],
+[AC_ARG_ENABLE([vulkan], [AS_HELP_STRING([--disable-vulkan], [do without GPUs])], [], [enable_vulkan=auto])
+have_vulkan=no
+AS_IF([test "x$enable_vulkan" != xno],
+  [AC_CHECK_HEADER([vulkan/vulkan_core.h], [vulkan_headers=yes], [vulkan_headers=no], [[ ]])
+  AC_CHECK_PROGS([GLSL_COMPILER], [glslc glslangValidator], [no])
+  AS_CASE([$GLSL_COMPILER],
+    [glslc], [GLSL_COMPILE='glslc --target-env=vulkan1.1 -mfmt=num' GLSL_OUT=-o GLSL_QUIET=],
+    [glslangValidator], [GLSL_COMPILE='glslangValidator --target-env vulkan1.1 -x' GLSL_OUT=-o GLSL_QUIET='>/dev/null'])
+  EBM_DLOPEN
+  AS_IF([test $vulkan_headers = yes && test "$GLSL_COMPILER" != no && test "$ac_cv_search_dlopen" != no],
+    [have_vulkan=yes],
+    [AS_IF([test "x$enable_vulkan" = xyes],
+      [AC_MSG_ERROR([Vulkan was asked for; its headers, glslc or glslangValidator, and dlopen are needed])])])])
+AC_SUBST([GLSL_COMPILE])
+AC_SUBST([GLSL_OUT])
+AC_SUBST([GLSL_QUIET])
+AS_IF([test $have_vulkan = yes], [AC_DEFINE([HAVE_VULKAN], [1], [Define for the Vulkan backend.])])
+AM_CONDITIONAL([HAVE_VULKAN], [test $have_vulkan = yes])])
+
+AC_DEFUN([EBM_DLOPEN], [AC_SEARCH_LIBS([dlopen], [dl])])

@@ -67,6 +67,20 @@ int device_inputs(struct trial *t, ebm_program *program, int n, const ebm_val *o
     return rc;
 }
 
+const char *device_name(void)
+{
+    return getenv("EBM_TEST_BACKEND");
+}
+
+ebm_backend *device_backend(ebm_context *ctx, const char *name)
+{
+    ebm_backend *backend;
+
+    if (ebm_backend_open(ctx, name, 0, &backend) < 0)
+        tap_skip_all("%s", ebm_message(ctx));
+    return backend;
+}
+
 struct answer device_run(struct trial *t, int n, const ebm_val *outputs)
 {
     struct answer answer = { NULL, 0 };

@@ -12,6 +12,11 @@ struct answer {
     size_t size;
 };
 
+/* The backend that EBM_TEST_BACKEND names, or NULL: the CPU in all its ways.  Where
+ * it does not open, the test is skipped with the reason. */
+const char *device_name(void);
+ebm_backend *device_backend(ebm_context *ctx, const char *name);
+
 /* Compile the outputs on the trial's store, give the inputs, run once, fetch. */
 struct answer device_run(struct trial *t, int n, const ebm_val *outputs);
 

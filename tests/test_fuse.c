@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: ISC
  *
  * What no list of cases finds: groups that read and write in unlucky order,
- * buffers placed over one another, epilogues, states updated in place. */
+ * buffers placed over one another, epilogues, states updated in place.  On another
+ * backend (device.h) there are fewer, as it may be slow to compile them. */
 #include "config.h"
 #include <math.h>
 #include <stdlib.h>
@@ -229,8 +230,27 @@ static void test_plans(void)
     ebm_context_free(b.ctx);
 }
 
+static void test_device(const char *name)
+{
+    struct bench b = { NULL, { NULL } };
+
+    if (ebm_context_new(NULL, &b.ctx) < 0)
+        exit(99);
+    b.backend[0] = device_backend(b.ctx, name);
+    for (int k = 1; k < THREADS_MAX; k++)
+        b.backend[k] = b.backend[0];
+    test_graphs(&b, name, SEEDS / 10);
+    test_effects(&b, name, EFFECT_SEEDS / 4);
+    ebm_backend_free(b.backend[0]);
+    ebm_context_free(b.ctx);
+}
+
 int main(void)
 {
+    if (device_name()) {
+        test_device(device_name());
+        return tap_done();
+    }
     test_plans();
     each_isa(test_isa);
     return tap_done();

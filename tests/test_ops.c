@@ -4,7 +4,8 @@
  *
  * Each case runs alone, and once more with its first and second gradients in
  * one program; on every instruction set; and with 2 and 3 threads, which must
- * give the bits that 1 gives.  Functions are tried at their extremes too.
+ * give the bits that 1 gives.  Functions are tried at their extremes too.  On
+ * another backend (device.h) each case runs twice, which must give the same bits.
  *
  * Errors are relative to the largest magnitude of the result (or to 1). */
 #include "config.h"
@@ -33,6 +34,7 @@ enum { THREADS_MAX = 3, CASES_MAX = 200 };
 
 struct bench {
     ebm_context *ctx;
+    int n;
     ebm_backend *backend[THREADS_MAX];       /* with 1, 2, 3 threads */
 };
 
@@ -78,7 +80,7 @@ static bool run_case(struct bench *b, enum op op, int i, bool gradients,
 
     *error = NAN;
     *same = true;
-    for (int k = 0; k < THREADS_MAX; k++) {
+    for (int k = 0; k < b->n; k++) {
         ebm_val outputs[OUTPUTS_MAX];
         struct trial t;
         ebm_store *store;
@@ -166,9 +168,23 @@ static void test_extremes(struct bench *b, const char *isa, enum op op)
     ebm_store_free(store);
 }
 
+static void test_all(struct bench *b, const char *isa)
+{
+    tap_note("%s", ebm_backend_describe(b->backend[0]));
+    for (enum op op = OP_NONE + 1; op < OP_COUNT; op++) {
+        if (op_info[op].class == EFFECT)     /* see test_fuse.c */
+            continue;
+        test_op(b, isa, op, false);
+        if (op != OP_UPDATE && op_info[op].class != LEAF)
+            test_op(b, isa, op, true);
+        if (op_info[op].class == EW && op_info[op].operands == 1 && op != OP_CAST)
+            test_extremes(b, isa, op);
+    }
+}
+
 static void test_isa(const char *isa)
 {
-    struct bench b = { NULL, { NULL } };
+    struct bench b = { NULL, THREADS_MAX, { NULL } };
 
     if (ebm_context_new(NULL, &b.ctx) < 0)
         exit(99);
@@ -177,23 +193,29 @@ static void test_isa(const char *isa)
             tap_ok(false, "%s: %s", isa, ebm_message(b.ctx));
             return;
         }
-    tap_note("%s", ebm_backend_describe(b.backend[0]));
-    for (enum op op = OP_NONE + 1; op < OP_COUNT; op++) {
-        if (op_info[op].class == EFFECT)     /* see test_fuse.c */
-            continue;
-        test_op(&b, isa, op, false);
-        if (op != OP_UPDATE && op_info[op].class != LEAF)
-            test_op(&b, isa, op, true);
-        if (op_info[op].class == EW && op_info[op].operands == 1 && op != OP_CAST)
-            test_extremes(&b, isa, op);
-    }
+    test_all(&b, isa);
     for (int k = 0; k < THREADS_MAX; k++)
         ebm_backend_free(b.backend[k]);
     ebm_context_free(b.ctx);
 }
 
+static void test_device(const char *name)
+{
+    struct bench b = { NULL, 2, { NULL } };
+
+    if (ebm_context_new(NULL, &b.ctx) < 0)
+        exit(99);
+    b.backend[0] = b.backend[1] = device_backend(b.ctx, name);
+    test_all(&b, name);
+    ebm_backend_free(b.backend[0]);
+    ebm_context_free(b.ctx);
+}
+
 int main(void)
 {
-    each_isa(test_isa);
+    if (device_name())
+        test_device(device_name());
+    else
+        each_isa(test_isa);
     return tap_done();
 }

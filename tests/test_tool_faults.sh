@@ -8,6 +8,8 @@
 # without, with the right result.  A training that was hit must, resumed, end
 # with the model of one that was not.
 #
+# On the CPU: drivers of GPUs do not take it well when memory ends.
+#
 # After the first 20 only every 29th n is tried, unless EBM_TEST_LONG is set.
 . "${srcdir:-.}/tests/tap.sh"
 
@@ -44,14 +46,14 @@ log.every = 1
 grid.every = 0
 END
 
-train='ebm-train --recipe ./tiny.recipe --out run --seed 7 --threads 1 --quiet'
+train='ebm-train -b cpu --recipe ./tiny.recipe --out run --seed 7 --threads 1 --quiet'
 exits 0 'a run that nothing disturbs' $train
 cp -r run whole
 cp whole/model.safetensors .
 rm -rf half && cp -r whole half && rm -f half/model.safetensors half/checkpoint-000000004.safetensors
-exits 0 'and what it leaves' ebm-sample model.safetensors -n 4 --seed 3 --out whole.png
+exits 0 'and what it leaves' ebm-sample model.safetensors -b cpu -n 4 --seed 3 --out whole.png
 ebm-model inspect model.safetensors >whole.inspect 2>err
-ebm-eval score model.safetensors --data shapes:8 >whole.scores 2>err
+ebm-eval score model.safetensors -b cpu --data shapes:8 >whole.scores 2>err
 
 # What is done, and whether it was done well.
 begin_train() { rm -rf run; }
@@ -63,14 +65,14 @@ good_train() {
 }
 
 begin_resume() { rm -rf run && cp -r half run; }
-do_resume() { ebm-train --out run --threads 1 --quiet --resume; }
+do_resume() { ebm-train -b cpu --out run --threads 1 --quiet --resume; }
 good_resume() {
-    ebm-train --out run --threads 1 --quiet --resume >out2 2>err2 &&
+    ebm-train -b cpu --out run --threads 1 --quiet --resume >out2 2>err2 &&
         cmp -s run/model.safetensors whole/model.safetensors
 }
 
 begin_sample() { rm -f picture.png; }
-do_sample() { ebm-sample model.safetensors -n 4 --seed 3 --out picture.png; }
+do_sample() { ebm-sample model.safetensors -b cpu -n 4 --seed 3 --out picture.png; }
 good_sample() { [ "$status" -ne 0 ] || cmp -s picture.png whole.png; }
 
 begin_inspect() { :; }
@@ -78,7 +80,7 @@ do_inspect() { ebm-model inspect model.safetensors; }
 good_inspect() { [ "$status" -ne 0 ] || cmp -s out whole.inspect; }
 
 begin_score() { :; }
-do_score() { ebm-eval score model.safetensors --data shapes:8; }
+do_score() { ebm-eval score model.safetensors -b cpu --data shapes:8; }
 good_score() { [ "$status" -ne 0 ] || cmp -s out whole.scores; }
 
 begin_devices() { :; }

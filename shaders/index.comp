@@ -1,0 +1,60 @@
+// index.comp - GATHER, SCATTER, UPDATE: rows by index, indices clamped.
+//
+// SPDX-License-Identifier: ISC
+//
+// Where equal indices meet, no two invocations write one element: SCATTER goes
+// over the result and adds rows in their order; in UPDATE a row whose index
+// comes again later is not written.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "memory.glsl"
+layout(local_size_x = 128) in;
+
+const uint GATHER = 0, SCATTER = 1, UPDATE = 2;
+layout(constant_id = 0) const uint KIND = GATHER;
+layout(constant_id = 1) const bool BYTES = false;
+const uint COUNT = 4, ROWS = 5, INDICES = 6, WIDTH = 7;     // in p
+// Software drivers stop a loop after 65,535 turns: long ones are nested.
+const int TURNS = 32768;
+
+int row_of(int i)
+{
+    return clamp(int(WORD(1, i)), 0, p[ROWS] - 1);
+}
+
+bool comes_again(int i)
+{
+    for (int j0 = i + 1; j0 < p[INDICES]; j0 += TURNS)
+        for (int j = j0; j < min(j0 + TURNS, p[INDICES]); j++)
+            if (row_of(j) == row_of(i))
+                return true;
+    return false;
+}
+
+void main()
+{
+    uint e = invocation();
+
+    if (e >= uint(p[COUNT]))
+        return;
+    int row = int(e) / p[WIDTH], d = int(e) % p[WIDTH];
+    if (KIND == SCATTER) {
+        float y = 0.0;
+        for (int j0 = 0; j0 < p[INDICES]; j0 += TURNS)
+            for (int j = j0; j < min(j0 + TURNS, p[INDICES]); j++)
+                if (row_of(j) == row)
+                    y += REAL(0, j * p[WIDTH] + d);
+        PUT(3, e, y);
+        return;
+    }
+    if (KIND == UPDATE && comes_again(row))
+        return;
+    int there = row_of(row) * p[WIDTH] + d;
+    uint from = KIND == UPDATE ? e : uint(there), to = KIND == UPDATE ? uint(there) : e;
+    if (BYTES) {
+        uint y = KIND == UPDATE ? BYTE(2, from) : BYTE(0, from);
+        PUT_BYTE(3, to, y)
+    } else {
+        WORD(3, to) = KIND == UPDATE ? WORD(2, from) : WORD(0, from);
+    }
+}

@@ -1,0 +1,174 @@
+/* device.c - which device computes, and within which limits.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * Without a number the best is taken: discrete, then integrated, then virtual;
+ * never a processor that plays a GPU, which is opened by its number alone.
+ *
+ * EBM_VULKAN_LIMITS=minimum makes any device pretend to what the specification
+ * guarantees, and to memory that the host does not see, so that tests on one
+ * device go the ways of others. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vk.h"
+
+enum { DEVICES_MAX = 64, FAMILIES_MAX = 32 };
+
+int vk_check(struct vk *vk, VkResult result, const char *what)
+{
+    switch (result) {
+    case VK_SUCCESS:
+        return EBM_OK;
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: the host has no memory left", what);
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: the device has no memory left; "
+                        "try a smaller batch", what);
+    case VK_ERROR_DEVICE_LOST:
+        vk->lost = true;
+        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: the device was lost", what);
+    default:
+        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: error %d", what, (int)result);
+    }
+}
+
+static int rank_of(VkPhysicalDeviceType type)
+{
+    return type == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU ? 3
+         : type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU ? 2
+         : type == VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU ? 1 : 0;
+}
+
+static VkPhysicalDeviceProperties properties_of(struct vk *vk, VkPhysicalDevice device,
+                                                VkPhysicalDeviceMaintenance3Properties *more)
+{
+    VkPhysicalDeviceProperties2 p = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2 };
+
+    more->sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES;
+    more->pNext = NULL;
+    p.pNext = more;
+    vk->f.GetPhysicalDeviceProperties2(device, &p);
+    return p.properties;
+}
+
+/* The device with this number, or the best. */
+static int choose(struct vk *vk, const char *device)
+{
+    VkPhysicalDevice list[DEVICES_MAX];
+    VkPhysicalDeviceMaintenance3Properties more;
+    uint32_t count = DEVICES_MAX;
+    int best = 0, rc;
+    VkResult result = vk->f.EnumeratePhysicalDevices(vk->instance, &count, list);
+
+    if (result != VK_INCOMPLETE && (rc = vk_check(vk, result, "listing devices")) < 0)
+        return rc;
+    if (device) {
+        char *end;
+        long n = strtol(device, &end, 10);
+        if (end == device || *end || n < 0)
+            return ebm_fail(vk->ctx, EBM_ERR_ARG, "'vulkan:%s': a device is a number", device);
+        if (n >= (long)count)
+            return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: there is no device %ld, but %u",
+                            n, (unsigned)count);
+        vk->physical = list[n];
+        return EBM_OK;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        int rank = rank_of(properties_of(vk, list[i], &more).deviceType);
+        if (rank > best) {
+            best = rank;
+            vk->physical = list[i];
+        }
+    }
+    if (!best)
+        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, count ? "vulkan: no GPU, only a processor that plays "
+                        "one (vulkan:0 names it)" : "vulkan: no device");
+    return EBM_OK;
+}
+
+static int find_queue(struct vk *vk)
+{
+    VkQueueFamilyProperties families[FAMILIES_MAX];
+    uint32_t count = FAMILIES_MAX;
+
+    vk->f.GetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
+    for (uint32_t i = 0; i < count; i++)
+        if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
+            vk->family = i;
+            return EBM_OK;
+        }
+    return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the device does not compute");
+}
+
+static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint64_t allocation)
+{
+    const char *pretended = getenv("EBM_VULKAN_LIMITS");
+    const uint32_t every = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
+                         | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
+    vk->limits = (struct vk_limits){
+        .offset_align = (size_t)p->limits.minStorageBufferOffsetAlignment,
+        .range = p->limits.maxStorageBufferRange, .allocation = allocation,
+        .groups = p->limits.maxComputeWorkGroupCount[0] < p->limits.maxComputeWorkGroupCount[1]
+                ? p->limits.maxComputeWorkGroupCount[0] : p->limits.maxComputeWorkGroupCount[1],
+        .buffers = p->limits.maxPerStageDescriptorStorageBuffers };
+    vk->f.GetPhysicalDeviceMemoryProperties(vk->physical, &vk->memory);
+    /* A discrete GPU may show all its memory too, but reading it is slow. */
+    for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
+        if ((vk->memory.memoryTypes[i].propertyFlags & every) == every
+            && p->deviceType != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU)
+            vk->shared = true;
+    if (pretended && strcmp(pretended, "minimum") == 0) {
+        vk->limits = (struct vk_limits){ .offset_align = 256, .range = 1 << 27,
+            .allocation = 1 << 27, .groups = 65535, .buffers = vk->limits.buffers };
+        vk->shared = false;
+    }
+}
+
+static int new_device(struct vk *vk)
+{
+    float priority = 1;
+    VkDeviceQueueCreateInfo queue = { .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueFamilyIndex = vk->family, .queueCount = 1, .pQueuePriorities = &priority };
+    VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue };
+    VkCommandPoolCreateInfo pool = { .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT, .queueFamilyIndex = vk->family };
+    int rc;
+
+    if ((rc = vk_check(vk, vk->f.CreateDevice(vk->physical, &info, NULL, &vk->device),
+                       "opening the device")) < 0
+        || (rc = loader_device(vk)) < 0)
+        return rc;
+    vk->f.GetDeviceQueue(vk->device, vk->family, 0, &vk->queue);
+    return vk_check(vk, vk->f.CreateCommandPool(vk->device, &pool, NULL, &vk->commands),
+                    "a command pool");
+}
+
+int device_open(struct vk *vk, const char *device)
+{
+    VkPhysicalDeviceMaintenance3Properties more;
+    int rc;
+
+    if ((rc = choose(vk, device)) < 0 || (rc = find_queue(vk)) < 0)
+        return rc;
+    VkPhysicalDeviceProperties p = properties_of(vk, vk->physical, &more);
+    if (p.apiVersion < VK_API_VERSION_1_1)
+        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s has no Vulkan 1.1", p.deviceName);
+    set_limits(vk, &p, more.maxMemoryAllocationSize);
+    snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s",
+             p.deviceName, (unsigned)VK_API_VERSION_MAJOR(p.apiVersion),
+             (unsigned)VK_API_VERSION_MINOR(p.apiVersion), vk->shared ? ", shared memory" : "");
+    return new_device(vk);
+}
+
+void device_close(struct vk *vk)
+{
+    if (!vk->device)
+        return;
+    if (vk->commands)
+        vk->f.DestroyCommandPool(vk->device, vk->commands, NULL);
+    if (vk->f.DestroyDevice)
+        vk->f.DestroyDevice(vk->device, NULL);
+}

@@ -1,0 +1,259 @@
+/* lower.c - a step of the plan becomes dispatches.
+ *
+ * SPDX-License-Identifier: ISC */
+#include <string.h>
+#include "lower.h"
+#include "store.h"
+
+enum { LOCAL = 128 };        /* invocations of a workgroup, as in the shaders */
+
+/* ---- operands ---- */
+
+struct span span_at(const struct device_program *p, const struct place *place, size_t size)
+{
+    struct device_buffer *b = place->space == SPACE_ARENA ? p->arena
+                            : place->space == SPACE_STATE ? p->slots[place->index]
+                            : place->space == SPACE_FEED ? p->feeds[place->index] : NULL;
+
+    return (struct span){ b, (size_t)place->offset, size, false };
+}
+
+/* Scratch is shared by all steps; barriers keep them apart. */
+struct span span_scratch(struct device_program *p, size_t size)
+{
+    if (size > p->scratch_size)
+        p->scratch_size = size;
+    return (struct span){ NULL, 0, size, false };
+}
+
+struct span written(struct span s)
+{
+    s.write = true;
+    return s;
+}
+
+void strides_of(const struct shape *s, int64_t *stride)
+{
+    int64_t n = 1;
+
+    for (int i = s->rank - 1; i >= 0; i--) {
+        stride[i] = n;
+        n *= s->n[i];
+    }
+}
+
+/* ---- drafts ---- */
+
+void draft_param(struct draft_dispatch *d, int64_t value)
+{
+    d->params[d->n_params++] = (int32_t)value;
+}
+
+void draft_axes(struct draft_dispatch *d, int rank, const int64_t *values, int64_t fill)
+{
+    for (int a = 0; a < EBM_MAX_RANK; a++)
+        draft_param(d, a < EBM_MAX_RANK - rank ? fill : values[a - (EBM_MAX_RANK - rank)]);
+}
+
+void draft_constant(struct draft_dispatch *d, uint32_t value)
+{
+    d->constants[d->n_constants++] = value;
+}
+
+void draft_count(struct draft_dispatch *d, int64_t count)
+{
+    d->groups = ((uint64_t)count + LOCAL - 1) / LOCAL;
+}
+
+static int grow_words(struct device_program *p, size_t more)
+{
+    if (p->n_words + more <= p->words_capacity)
+        return EBM_OK;
+    size_t capacity = 2 * p->words_capacity + more + 1024;
+    int32_t *grown = mem_grow(p->vk->ctx, p->words, p->words_capacity, capacity, sizeof *grown);
+    if (!grown)
+        return EBM_ERR_NOMEM;
+    p->words = grown;
+    p->words_capacity = capacity;
+    return EBM_OK;
+}
+
+static struct dispatch *new_dispatch(struct device_program *p)
+{
+    if (p->n_dispatches == p->capacity) {
+        size_t capacity = p->capacity ? 2 * p->capacity : 64;
+        struct dispatch *grown = mem_grow(p->vk->ctx, p->dispatches, p->capacity, capacity, sizeof *grown);
+        if (!grown)
+            return NULL;
+        p->dispatches = grown;
+        p->capacity = capacity;
+    }
+    return &p->dispatches[p->n_dispatches++];
+}
+
+/* Extend `b` to hold `s`, too, if one descriptor can. */
+static bool extend(struct vk *vk, struct span *b, const struct span *s)
+{
+    size_t first = s->offset < b->offset ? s->offset : b->offset;
+    size_t end = s->offset + s->size > b->offset + b->size ? s->offset + s->size : b->offset + b->size;
+
+    if (b->buffer != s->buffer || end - first + vk->limits.offset_align > vk->limits.range
+        || end - first > INT32_MAX)
+        return false;
+    b->offset = first;
+    b->size = end - first;
+    return true;
+}
+
+int share_buffers(struct device_program *p, struct draft_dispatch *d)
+{
+    d->shared = true;
+    for (int i = 0; i < shader_operands(d->shader); i++) {
+        const struct span *s = &d->operands[i];
+        int b = 0;
+        if (s->size == 0)
+            continue;
+        while (b < d->n_bound && !extend(p->vk, &d->bound[b], s))
+            b++;
+        if (b == BUFFERS_MAX)
+            return ebm_fail(p->vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: more than %d buffers at once",
+                            shader_name(d->shader), BUFFERS_MAX);
+        if (b == d->n_bound)
+            d->bound[d->n_bound++] = *s;
+        d->buffer_of[i] = b;
+    }
+    return EBM_OK;
+}
+
+/* Parameters: how many bytes after its descriptor each operand begins, then the
+ * draft's own; each block begins at an offset that a descriptor may have. */
+static int put_params(struct device_program *p, const struct draft_dispatch *d, struct dispatch *t)
+{
+    size_t align = p->vk->limits.offset_align, unit = align / 4 ? align / 4 : 1;
+    size_t first = (p->n_words + unit - 1) / unit * unit;
+    int rc;
+
+    t->n_params = (size_t)t->n_operands + (size_t)d->n_params + d->n_tail;
+    if ((rc = grow_words(p, first - p->n_words + t->n_params)) < 0)
+        return rc;
+    t->params = first;
+    for (int i = 0; i < t->n_operands; i++) {
+        size_t bound = d->shared ? d->bound[d->buffer_of[i]].offset : t->operands[i].offset;
+        p->words[first + (size_t)i] = (int32_t)(t->operands[i].offset - bound / align * align);
+    }
+    memcpy(p->words + first + t->n_operands, d->params, (size_t)d->n_params * sizeof *p->words);
+    if (d->n_tail)
+        memcpy(p->words + first + t->n_operands + d->n_params, d->tail, d->n_tail * sizeof *p->words);
+    p->n_words = first + t->n_params;
+    return EBM_OK;
+}
+
+static int check_limits(struct vk *vk, const struct dispatch *t, uint64_t groups)
+{
+    for (int i = 0; i < t->n_operands; i++)
+        if (t->operands[i].size + vk->limits.offset_align > vk->limits.range
+            || t->operands[i].size > INT32_MAX)
+            return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: an operand of %zu MiB, of which the "
+                            "device addresses %zu: try a smaller batch", shader_name(t->shader),
+                            t->operands[i].size >> 20, (size_t)(vk->limits.range >> 20));
+    if (groups > (uint64_t)vk->limits.groups * vk->limits.groups)
+        return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: too large for the device; try a smaller "
+                        "batch", shader_name(t->shader));
+    return EBM_OK;
+}
+
+int draft_emit(struct device_program *p, const struct draft_dispatch *d)
+{
+    struct dispatch *t;
+    uint64_t most = p->vk->limits.groups;
+    int rc;
+
+    if (d->groups == 0)
+        return EBM_OK;
+    if (!(t = new_dispatch(p)))
+        return EBM_ERR_NOMEM;
+    t->shader = d->shader;
+    t->n_operands = shader_operands(d->shader);
+    memcpy(t->operands, d->operands, (size_t)t->n_operands * sizeof *t->operands);
+    t->n_bound = shader_buffers(d->shader);
+    memcpy(t->bound, d->shared ? d->bound : d->operands, (size_t)t->n_bound * sizeof *t->bound);
+    t->groups[0] = (uint32_t)(d->groups < most ? d->groups : most);
+    t->groups[1] = (uint32_t)((d->groups + t->groups[0] - 1) / t->groups[0]);
+    if ((rc = check_limits(p->vk, t, d->groups)) < 0)
+        return rc;
+    if ((rc = put_params(p, d, t)) < 0)
+        return rc;
+    return pipe_get(p->vk, d->shader, d->n_constants, d->constants, &t->pipeline);
+}
+
+int emit_copy(struct device_program *p, struct span from, struct span to)
+{
+    struct dispatch *t;
+
+    if ((from.buffer == to.buffer && from.offset == to.offset) || from.size == 0)
+        return EBM_OK;
+    if (!(t = new_dispatch(p)))
+        return EBM_ERR_NOMEM;
+    t->shader = SHADER_COUNT;
+    t->n_operands = 2;
+    t->operands[0] = from;
+    t->operands[1] = written(to);
+    return EBM_OK;
+}
+
+/* ---- steps ---- */
+
+static int (*const lower[OP_COUNT])(struct lowering *l) = {
+    [OP_RANDOM] = lower_random, [OP_TICK] = lower_random,
+    [OP_BROADCAST] = lower_move, [OP_TRANSPOSE] = lower_move, [OP_SLICE] = lower_move,
+    [OP_PAD] = lower_move, [OP_FLIP] = lower_move, [OP_CONCAT] = lower_move,
+    [OP_SUM] = lower_reduce, [OP_AMAX] = lower_reduce,
+    [OP_MATMUL] = lower_contract, [OP_CONV] = lower_contract,
+    [OP_CONV_DATA] = lower_contract, [OP_CONV_FILTER] = lower_contract,
+    [OP_POOL] = lower_window, [OP_UNPOOL] = lower_window,
+    [OP_PICK] = lower_window, [OP_PLACE] = lower_window,
+    [OP_RESAMPLE] = lower_resample, [OP_RESAMPLE_T] = lower_resample,
+    [OP_GATHER] = lower_index, [OP_SCATTER] = lower_index, [OP_UPDATE] = lower_index,
+};
+
+static size_t bytes_of(const struct node *n)
+{
+    return (size_t)shape_count(&n->shape) * type_size(n->type);
+}
+
+static int lower_step(struct device_program *p, const struct plan *plan, const struct step *step)
+{
+    const ebm_graph *g = plan->graph;
+    struct lowering l = { .program = p, .graph = g, .step = step, .n_in = step->n_in };
+    int rc = EBM_OK;
+
+    if (step->op != OP_NONE) {
+        l.node = node_of(g, step->val);
+        l.out = written(span_at(p, &step->out, bytes_of(l.node)));
+        for (int i = 0; i < step->n_in && i < 3 && !l.node->many; i++) {
+            const struct node *x = node_of(g, l.node->in[i]);
+            l.in[i] = span_at(p, &step->in[i], bytes_of(x));
+            l.shape[i] = &x->shape;
+        }
+        if (!lower[step->op])
+            return ebm_fail(p->vk->ctx, EBM_ERR_INTERNAL, "vulkan: %s is not an operation that runs",
+                            op_info[step->op].name);
+        rc = lower[step->op](&l);
+    }
+    if (rc >= 0 && step->group)
+        rc = lower_group(p, step->group, step->op == OP_NONE ? NULL : &l.out);
+    return rc;
+}
+
+int lower_plan(struct device_program *p, const struct plan *plan)
+{
+    int rc = EBM_OK;
+
+    for (int i = 0; i < plan->n_steps && rc >= 0; i++)
+        rc = lower_step(p, plan, &plan->steps[i]);
+    for (int i = 0; i < plan->n_copies && rc >= 0; i++) {
+        const struct copy *c = &plan->copies[i];
+        rc = emit_copy(p, span_at(p, &c->from, c->bytes), span_at(p, &c->to, c->bytes));
+    }
+    return rc;
+}

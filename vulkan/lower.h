@@ -1,0 +1,114 @@
+/* lower.h - a plan on its way to command buffers.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   step  ->  one or more dispatches:  pipeline, operands, parameters, workgroups
+ *
+ * An operand is a span of a buffer; what it reads and writes is what barriers are
+ * derived from.  Lowering words no error but those of memory and limits. */
+#ifndef EBM_VULKAN_LOWER_H
+#define EBM_VULKAN_LOWER_H
+
+#include "vk.h"
+
+enum { DISPATCH_OPERANDS = EW_MAX_INPUTS + 1 + EW_MAX_OUTPUTS };
+
+/* buffer NULL and size not 0: scratch, whose buffer is made after all steps. */
+struct span {
+    struct device_buffer *buffer;
+    size_t offset, size;
+    bool write;
+};
+
+struct dispatch {
+    enum shader shader;      /* SHADER_COUNT: a copy of operand 0 to operand 1 */
+    VkPipeline pipeline;
+    VkDescriptorSet set;
+    uint32_t groups[2];
+    size_t params, n_params; /* words in the buffer of parameters */
+    int n_operands;
+    struct span operands[DISPATCH_OPERANDS];
+    int n_bound;             /* what descriptors see: the operands, or more at once */
+    struct span bound[BUFFERS_MAX];
+};
+
+struct device_program {
+    struct vk *vk;
+    struct device_buffer *arena, *scratch, *params;
+    struct device_buffer **feeds, **slots;   /* slots are the store's */
+    int n_feeds;
+    size_t scratch_size;
+    struct dispatch *dispatches;
+    size_t n_dispatches, capacity;
+    int32_t *words;          /* parameters of all dispatches, until uploaded */
+    size_t n_words, words_capacity;
+    VkDescriptorPool pool;
+    struct recording *recording;
+};
+
+/* A dispatch in the making: parameters in their order after the operands' words. */
+enum { PARAMS_MAX = 256 };
+struct draft_dispatch {
+    enum shader shader;
+    int n_constants;
+    uint32_t constants[CONSTANTS_MAX];
+    struct span operands[DISPATCH_OPERANDS];
+    bool shared;             /* share_buffers() has set these */
+    int n_bound;
+    struct span bound[BUFFERS_MAX];
+    int buffer_of[DISPATCH_OPERANDS];
+    int n_params;
+    int32_t params[PARAMS_MAX];
+    const int32_t *tail;     /* more of them */
+    size_t n_tail;
+    uint64_t groups;         /* workgroups, numbered along one line */
+};
+
+/* A step with the shapes of its operands; see lower.c. */
+struct lowering {
+    struct device_program *program;
+    const ebm_graph *graph;
+    const struct node *node;
+    const struct step *step;
+    int n_in;
+    struct span in[3];       /* of CONCAT none */
+    struct span out;
+    const struct shape *shape[3];
+};
+
+void draft_param(struct draft_dispatch *d, int64_t value);
+/* Six sizes or strides, the axes that are missing in front filled up. */
+void draft_axes(struct draft_dispatch *d, int rank, const int64_t *values, int64_t fill);
+void draft_constant(struct draft_dispatch *d, uint32_t value);
+/* Let operands that lie in one buffer share a descriptor. */
+int share_buffers(struct device_program *p, struct draft_dispatch *d);
+/* One invocation for each of `count`. */
+void draft_count(struct draft_dispatch *d, int64_t count);
+int draft_emit(struct device_program *p, const struct draft_dispatch *d);
+int emit_copy(struct device_program *p, struct span from, struct span to);
+
+struct span span_at(const struct device_program *p, const struct place *place, size_t size);
+struct span span_scratch(struct device_program *p, size_t size);
+struct span written(struct span s);
+void strides_of(const struct shape *s, int64_t *stride);
+
+int lower_random(struct lowering *l);
+int lower_move(struct lowering *l);
+int lower_reduce(struct lowering *l);
+int lower_window(struct lowering *l);
+int lower_resample(struct lowering *l);
+int lower_index(struct lowering *l);
+int lower_contract(struct lowering *l);
+int lower_group(struct device_program *p, const struct ew_group *group, const struct span *raw);
+/* Sum of parts [parts][results] (in `from`) to `to`. */
+int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts);
+
+/* All steps and copies of a plan. */
+int lower_plan(struct device_program *p, const struct plan *plan);
+
+/* record.c: descriptors and command buffers of the dispatches; running them. */
+int record_new(struct device_program *p);
+void record_free(struct device_program *p);
+int record_run(struct device_program *p, int times);
+
+#endif

@@ -1,0 +1,137 @@
+/* lower_contract.c - MATMUL and the convolutions, as products for gemm.comp.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * A tile of the result is a workgroup's.  Where tiles are few and k is long - a
+ * filter's gradient, a last linear layer - k is cut into parts that reduce.comp
+ * adds.  The cut depends on shapes alone, so a device repeats its bits. */
+#include "lower.h"
+
+enum role { MATMUL, CONV, CONV_DATA, CONV_FILTER };   /* as in gemm.comp */
+enum {
+    TILE = 64, NARROW = 16,  /* rows or columns of a tile */
+    DEPTH = 16,              /* of a panel */
+    TILES_WANTED = 256,      /* to keep a GPU busy */
+    PART_LEAST = 256,        /* terms worth a part of their own */
+    PARTS_MOST = 64
+};
+
+struct product {
+    enum role role;
+    int64_t M, N, K, batches;
+    int64_t a_m, a_k, a_z, b_n, b_k, b_z, c_m, c_z;   /* strides */
+    bool a_along, b_along;
+    int64_t image[3], grid[2], taps, channels;        /* what is gathered */
+};
+
+static void set_matmul(const struct lowering *l, struct product *v)
+{
+    const struct shape *a = l->shape[0], *y = &l->node->shape;
+    bool ta = l->node->attr.matmul.ta, tb = l->node->attr.matmul.tb;
+    int r = y->rank;
+
+    v->role = MATMUL;
+    v->M = y->n[r - 2];
+    v->N = y->n[r - 1];
+    v->K = a->n[ta ? r - 2 : r - 1];
+    v->batches = r == 3 ? y->n[0] : 1;
+    v->a_m = ta ? 1 : v->K;
+    v->a_k = ta ? v->M : 1;
+    v->a_z = v->M * v->K;
+    v->b_n = tb ? v->K : 1;
+    v->b_k = tb ? 1 : v->N;
+    v->b_z = v->K * v->N;
+    v->c_m = v->N;
+    v->c_z = v->M * v->N;
+    v->a_along = !ta;
+    v->b_along = tb;
+}
+
+static void set_conv(const struct lowering *l, struct product *v)
+{
+    enum op op = l->node->op;
+    const struct shape *y = op == OP_CONV ? &l->node->shape : op == OP_CONV_DATA ? l->shape[0] : l->shape[1];
+    const struct shape *x = op == OP_CONV_DATA ? &l->node->shape : l->shape[0];
+    const struct shape *f = op == OP_CONV_FILTER ? &l->node->shape : l->shape[1];
+    int64_t groups = l->node->attr.conv.groups, Kt = f->n[0], Kg = Kt / groups;
+    int64_t RS = f->n[1] * f->n[2], Cg = f->n[3], C = x->n[3];
+    const struct shape *image = op == OP_CONV_DATA ? y : x, *grid = op == OP_CONV_DATA ? x : y;
+
+    v->batches = groups;
+    v->taps = f->n[2];
+    v->channels = op == OP_CONV_DATA ? Kg : Cg;
+    for (int i = 0; i < 3; i++)
+        v->image[i] = image->n[i + 1];
+    for (int i = 0; i < 2; i++)
+        v->grid[i] = grid->n[i + 1];
+    int64_t positions = grid->n[0] * grid->n[1] * grid->n[2];
+    if (op == OP_CONV) {
+        v->role = CONV;
+        v->M = positions, v->N = Kg, v->K = RS * Cg;
+        v->a_z = Cg;
+        v->b_n = RS * Cg, v->b_k = 1, v->b_z = Kg * RS * Cg;
+        v->c_m = Kt, v->c_z = Kg;
+        v->a_along = v->b_along = true;
+    } else if (op == OP_CONV_DATA) {
+        v->role = CONV_DATA;
+        v->M = positions, v->N = Cg, v->K = RS * Kg;
+        v->a_z = Kg;
+        v->b_n = Cg, v->b_k = RS * Cg, v->b_z = Kg * RS * Cg;
+        v->c_m = C, v->c_z = Cg;
+        v->a_along = true;
+    } else {
+        v->role = CONV_FILTER;
+        v->M = Kg, v->N = RS * Cg, v->K = positions;
+        v->a_m = 1, v->a_k = Kt, v->a_z = Kg;
+        v->b_z = Cg;
+        v->c_m = RS * Cg, v->c_z = Kg * RS * Cg;
+    }
+}
+
+static int64_t tile_of(int64_t n)
+{
+    return n <= NARROW ? NARROW : TILE;
+}
+
+int lower_contract(struct lowering *l)
+{
+    const ebm_conv_spec *spec = &l->node->attr.conv;
+    struct product v = { 0 };
+    struct draft_dispatch d = { .shader = SHADER_GEMM };
+    int64_t results = shape_count(&l->node->shape), part, parts = 1;
+    struct span out = l->out;
+    int rc;
+
+    if (l->node->op == OP_MATMUL)
+        set_matmul(l, &v);
+    else
+        set_conv(l, &v);
+    int64_t BM = tile_of(v.M), BN = tile_of(v.N);
+    int64_t tiles = ((v.M + BM - 1) / BM) * ((v.N + BN - 1) / BN) * v.batches;
+    while (2 * parts * tiles <= TILES_WANTED && 2 * parts <= PARTS_MOST && v.K / (2 * parts) >= PART_LEAST)
+        parts *= 2;
+    part = ((v.K + parts - 1) / parts + DEPTH - 1) / DEPTH * DEPTH;
+    parts = (v.K + part - 1) / part;
+    if (parts > 1)
+        out = written(span_scratch(l->program, (size_t)(results * parts) * sizeof(float)));
+    d.operands[0] = l->in[v.role == CONV_FILTER];     /* A is y, B is of x */
+    d.operands[1] = l->in[v.role != CONV_FILTER];
+    d.operands[3] = out;
+    draft_constant(&d, v.role);
+    draft_constant(&d, (uint32_t)BM);
+    draft_constant(&d, (uint32_t)BN);
+    draft_constant(&d, v.a_along);
+    draft_constant(&d, v.b_along);
+    const int64_t params[] = { v.M, v.N, v.K, part, parts, v.batches, v.a_m, v.a_k, v.a_z, v.b_n,
+        v.b_k, v.b_z, v.c_m, v.c_z, results, v.image[0], v.image[1], v.image[2], v.grid[0],
+        v.grid[1], v.taps, v.channels };
+    for (size_t i = 0; i < COUNT(params); i++)
+        draft_param(&d, params[i]);
+    for (int i = 0; i < 6 && v.role != MATMUL; i++)
+        draft_param(&d, i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2] : spec->dilation[i - 4]);
+    d.groups = (uint64_t)(tiles * parts);
+    if ((rc = draft_emit(l->program, &d)) < 0 || parts == 1)
+        return rc;
+    out.write = false;
+    return lower_parts(l->program, out, l->out, results, parts);
+}

@@ -1,0 +1,146 @@
+/* lower_move.c - operations that move elements or rows, and random numbers.
+ *
+ * SPDX-License-Identifier: ISC */
+#include "lower.h"
+
+/* Strides and first elements of the box of operand i; see move.comp. */
+struct box {
+    int64_t n[EBM_MAX_RANK], from[EBM_MAX_RANK], to[EBM_MAX_RANK];
+    int64_t first_from, first_to;
+};
+
+static void set_box(const struct lowering *l, const struct shape *x, int64_t before, struct box *b)
+{
+    const union attr *attr = &l->node->attr;
+    const struct shape *y = &l->node->shape;
+    int64_t stride[EBM_MAX_RANK];
+
+    strides_of(x, stride);
+    strides_of(y, b->to);
+    for (int a = 0; a < y->rank; a++) {
+        b->n[a] = l->node->op == OP_CONCAT ? x->n[a] : y->n[a];
+        b->from[a] = stride[a];
+        switch (l->node->op) {
+        case OP_BROADCAST:
+            b->from[a] = x->n[a] == 1 ? 0 : stride[a];
+            break;
+        case OP_TRANSPOSE:
+            b->from[a] = stride[attr->perm[a]];
+            break;
+        case OP_SLICE:
+            b->first_from += attr->box.begin[a] * stride[a];
+            b->from[a] = stride[a] * attr->box.step[a];
+            break;
+        case OP_FLIP:
+            if (attr->axes >> a & 1) {
+                b->first_from += (y->n[a] - 1) * stride[a];
+                b->from[a] = -stride[a];
+            }
+            break;
+        case OP_CONCAT:
+            if (a == attr->axis)
+                b->first_to = before * b->to[a];
+            break;
+        default:                                      /* PAD: see below */
+            break;
+        }
+    }
+}
+
+static int emit_box(struct lowering *l, struct span from, const struct shape *x, int64_t before)
+{
+    const struct node *y = l->node;
+    struct draft_dispatch d = { .shader = SHADER_MOVE };
+    struct box b = { .first_from = 0 };
+    int64_t count = y->op == OP_CONCAT ? shape_count(x) : shape_count(&y->shape);
+    int rank = y->shape.rank;
+
+    set_box(l, x, before, &b);
+    d.operands[0] = from;
+    d.operands[3] = l->out;
+    draft_constant(&d, y->type == EBM_U8);
+    draft_constant(&d, y->op == OP_PAD);
+    draft_param(&d, count);
+    draft_param(&d, b.first_from);
+    draft_param(&d, b.first_to);
+    draft_axes(&d, rank, b.n, 1);
+    draft_axes(&d, rank, b.from, 0);
+    draft_axes(&d, rank, b.to, 0);
+    if (y->op == OP_PAD) {
+        draft_axes(&d, rank, y->attr.box.begin, 0);
+        draft_axes(&d, rank, y->attr.box.step, 1);
+        draft_axes(&d, rank, x->n, 1);
+    }
+    draft_count(&d, count);
+    return draft_emit(l->program, &d);
+}
+
+/* Does the part of a CONCAT lie where it belongs? */
+static bool in_place(const struct lowering *l, const struct span *from, int64_t before)
+{
+    int64_t stride[EBM_MAX_RANK];
+
+    strides_of(&l->node->shape, stride);
+    return from->buffer == l->out.buffer
+        && from->offset == l->out.offset + (size_t)(before * stride[l->node->attr.axis]) * type_size(l->node->type);
+}
+
+int lower_move(struct lowering *l)
+{
+    int64_t before = 0;
+
+    if (l->node->op != OP_CONCAT)
+        return emit_box(l, l->in[0], l->shape[0], 0);
+    for (int i = 0; i < l->n_in; i++) {
+        const struct shape *x = &node_of(l->graph, operand(l->node, i))->shape;
+        struct span from = span_at(l->program, &l->step->in[i],
+                                   (size_t)shape_count(x) * type_size(l->node->type));
+        int rc = in_place(l, &from, before) ? EBM_OK : emit_box(l, from, x, before);
+        if (rc < 0)
+            return rc;
+        before += x->n[l->node->attr.axis];
+    }
+    return EBM_OK;
+}
+
+int lower_random(struct lowering *l)
+{
+    const struct node *y = l->node;
+    struct draft_dispatch d = { .shader = SHADER_RANDOM };
+    int64_t count = shape_count(&y->shape);
+
+    d.operands[0] = l->in[0];
+    d.operands[3] = l->out;
+    draft_constant(&d, y->op == OP_TICK ? 2 : y->attr.random.normal ? 1 : 0);
+    draft_param(&d, count);
+    draft_param(&d, y->op == OP_TICK ? 0 : (int32_t)y->attr.random.purpose);
+    draft_count(&d, (count + 3) / 4);
+    return draft_emit(l->program, &d);
+}
+
+int lower_index(struct lowering *l)
+{
+    const struct node *y = l->node;
+    struct draft_dispatch d = { .shader = SHADER_INDEX };
+    const struct shape *table = y->op == OP_SCATTER ? &y->shape : l->shape[0];
+    int64_t rows = table->n[0], width = shape_count(table) / (rows ? rows : 1);
+    int64_t indices = shape_count(l->shape[1]);
+    int64_t count = y->op == OP_SCATTER ? rows * width : indices * width;
+    int rc;
+
+    if (y->op == OP_UPDATE && (rc = emit_copy(l->program, l->in[0], l->out)) < 0)
+        return rc;
+    for (int i = 0; i < l->n_in; i++)
+        d.operands[i] = l->in[i];
+    d.operands[3] = l->out;
+    if (y->op == OP_UPDATE)
+        d.operands[0] = (struct span){ 0 };           /* copied already */
+    draft_constant(&d, y->op == OP_GATHER ? 0 : y->op == OP_SCATTER ? 1 : 2);
+    draft_constant(&d, y->type == EBM_U8);
+    draft_param(&d, count);
+    draft_param(&d, rows);
+    draft_param(&d, indices);
+    draft_param(&d, width);
+    draft_count(&d, count);
+    return draft_emit(l->program, &d);
+}

@@ -1,0 +1,132 @@
+/* vk.h - the device as the files of the Vulkan backend see it.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   loader.c   libvulkan, opened when it is asked for, and its functions
+ *   device.c   which device, its limits, its queue
+ *   memory.c   buffers, what goes in and out of them
+ *   pipe.c     shaders and their pipelines
+ *   lower.c    a step becomes dispatches; lower_*.c by the class of operation
+ *   record.c   dispatches become command buffers
+ *   selftest.c a device is believed when it computes correctly
+ *   vulkan.c   the backend's table of functions */
+#ifndef EBM_VULKAN_VK_H
+#define EBM_VULKAN_VK_H
+
+#define VK_NO_PROTOTYPES
+#include <vulkan/vulkan_core.h>
+#include "backend.h"
+
+/* Functions by the level at which the loader hands them out. */
+#define VK_GLOBAL(F) \
+    F(EnumerateInstanceVersion) F(CreateInstance)
+#define VK_INSTANCE(F) \
+    F(DestroyInstance) F(EnumeratePhysicalDevices) F(GetPhysicalDeviceProperties2) \
+    F(GetPhysicalDeviceMemoryProperties) F(GetPhysicalDeviceQueueFamilyProperties) \
+    F(CreateDevice) F(GetDeviceProcAddr)
+#define VK_DEVICE(F) \
+    F(DestroyDevice) F(GetDeviceQueue) F(DeviceWaitIdle) \
+    F(CreateBuffer) F(DestroyBuffer) F(GetBufferMemoryRequirements) F(AllocateMemory) \
+    F(FreeMemory) F(BindBufferMemory) F(MapMemory) \
+    F(CreateShaderModule) F(DestroyShaderModule) F(CreateDescriptorSetLayout) \
+    F(DestroyDescriptorSetLayout) F(CreatePipelineLayout) F(DestroyPipelineLayout) \
+    F(CreatePipelineCache) F(DestroyPipelineCache) F(CreateComputePipelines) F(DestroyPipeline) \
+    F(CreateDescriptorPool) F(DestroyDescriptorPool) F(AllocateDescriptorSets) \
+    F(UpdateDescriptorSets) \
+    F(CreateCommandPool) F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
+    F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline) F(CmdBindDescriptorSets) \
+    F(CmdDispatch) F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer) \
+    F(CreateFence) F(DestroyFence) F(ResetFences) F(WaitForFences) F(QueueSubmit)
+
+struct vk_functions {
+#define F(name) PFN_vk##name name;
+    VK_GLOBAL(F)
+    VK_INSTANCE(F)
+    VK_DEVICE(F)
+#undef F
+};
+
+struct device_buffer {
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    size_t size;             /* as asked for; it has a few bytes more */
+    char *mapped;            /* NULL: not seen by the host */
+};
+
+enum shader {
+    SHADER_GROUP_SMALL, SHADER_GROUP_MIDDLE, SHADER_GROUP_LARGE, SHADER_RANDOM, SHADER_MOVE,
+    SHADER_REDUCE, SHADER_WINDOW, SHADER_RESAMPLE, SHADER_INDEX, SHADER_GEMM, SHADER_COUNT
+};
+struct shader_state {
+    VkShaderModule module;
+    VkDescriptorSetLayout set;
+    VkPipelineLayout layout;
+};
+struct pipeline;             /* of pipe.c */
+
+struct vk {
+    struct ebm_backend base; /* first: a backend is one of these */
+    ebm_context *ctx;
+    void *library;
+    struct vk_functions f;
+    VkInstance instance;
+    VkPhysicalDevice physical;
+    VkDevice device;
+    VkQueue queue;
+    uint32_t family;
+    VkCommandPool commands;
+    VkFence fence;           /* of transfers */
+    VkCommandBuffer transfer;
+    VkPhysicalDeviceMemoryProperties memory;
+    struct vk_limits {
+        size_t offset_align; /* of a descriptor */
+        uint64_t range;      /* bytes of a descriptor */
+        uint64_t allocation; /* bytes of a buffer */
+        uint32_t groups;     /* workgroups along an axis */
+        uint32_t buffers;    /* descriptors of a dispatch */
+    } limits;
+    bool shared;             /* the host sees the device's memory: no staging */
+    bool lost;
+    struct device_buffer *staging;
+    struct shader_state shader[SHADER_COUNT];
+    VkPipelineCache cache;
+    struct pipeline *pipelines;
+    size_t n_pipelines, pipelines_capacity;
+};
+
+/* The status and message of a failed call; EBM_OK if it did not fail. */
+int vk_check(struct vk *vk, VkResult result, const char *what);
+
+/* loader.c */
+int loader_open(struct vk *vk);
+int loader_device(struct vk *vk);
+void loader_close(struct vk *vk);
+
+/* device.c; device: a number, or NULL for the best that is no processor. */
+int device_open(struct vk *vk, const char *device);
+void device_close(struct vk *vk);
+
+/* memory.c.  Buffers are zeroed. */
+enum memory_use { MEMORY_DEVICE, MEMORY_HOST };
+int memory_new(struct vk *vk, size_t size, enum memory_use use, struct device_buffer **buffer);
+void memory_free(struct vk *vk, struct device_buffer *buffer);
+int memory_write(struct vk *vk, struct device_buffer *to, size_t offset, const void *from, size_t size);
+int memory_read(struct vk *vk, struct device_buffer *from, size_t offset, void *to, size_t size);
+int memory_open(struct vk *vk);
+
+/* pipe.c.  Constants are 32-bit words by their constant_id; floats by their bits. */
+enum { CONSTANTS_MAX = 38 + 2 * EW_MAX_INSTRS };
+int pipe_get(struct vk *vk, enum shader shader, int n, const uint32_t *constants, VkPipeline *pipeline);
+/* Operands of a shader, and descriptors for them, BUFFERS of its source. */
+enum { BUFFERS_MAX = 24 };
+int shader_operands(enum shader shader);
+int shader_buffers(enum shader shader);
+const char *shader_name(enum shader shader);
+int shader_load(struct vk *vk, enum shader shader);
+int pipe_open(struct vk *vk);
+void pipe_close(struct vk *vk);
+
+/* selftest.c */
+int selftest(struct vk *vk);
+
+#endif

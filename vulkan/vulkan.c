@@ -1,0 +1,175 @@
+/* vulkan.c - the Vulkan backend: opening a device, compiling a plan, running it.
+ *
+ * SPDX-License-Identifier: ISC */
+#include <string.h>
+#include "lower.h"
+#include "store.h"
+
+static void vulkan_close(ebm_backend *base)
+{
+    struct vk *vk = (struct vk *)base;
+
+    if (vk->device && vk->f.DestroyDevice && vk->f.DeviceWaitIdle) {
+        vk->f.DeviceWaitIdle(vk->device);
+        pipe_close(vk);
+        memory_free(vk, vk->staging);
+        if (vk->fence)
+            vk->f.DestroyFence(vk->device, vk->fence, NULL);
+    }
+    device_close(vk);
+    loader_close(vk);
+    mem_free(vk->ctx, vk);
+}
+
+static int buffer_new(ebm_backend *b, size_t size, struct device_buffer **buffer)
+{
+    return memory_new((struct vk *)b, size, MEMORY_DEVICE, buffer);
+}
+
+static void buffer_free(ebm_backend *b, struct device_buffer *buffer)
+{
+    memory_free((struct vk *)b, buffer);
+}
+
+static int upload(ebm_backend *b, struct device_buffer *to, size_t offset, const void *from, size_t size)
+{
+    return memory_write((struct vk *)b, to, offset, from, size);
+}
+
+static int download(ebm_backend *b, struct device_buffer *from, size_t offset, void *to, size_t size)
+{
+    return memory_read((struct vk *)b, from, offset, to, size);
+}
+
+/* ---- programs ---- */
+
+static void program_free(ebm_backend *base, struct device_program *p)
+{
+    struct vk *vk = (struct vk *)base;
+
+    if (!p)
+        return;
+    record_free(p);
+    memory_free(vk, p->arena);
+    memory_free(vk, p->scratch);
+    memory_free(vk, p->params);
+    for (int i = 0; p->feeds && i < p->n_feeds; i++)
+        memory_free(vk, p->feeds[i]);
+    mem_free(vk->ctx, p->feeds);
+    mem_free(vk->ctx, p->slots);
+    mem_free(vk->ctx, p->dispatches);
+    mem_free(vk->ctx, p->words);
+    mem_free(vk->ctx, p);
+}
+
+static int set_memory(struct device_program *p, const struct plan *plan,
+                      struct device_buffer *const *slots, const size_t *feeds)
+{
+    struct vk *vk = p->vk;
+    int n_slots = plan->graph->store ? plan->graph->store->count : 0, rc;
+
+    p->n_feeds = plan->graph->n_feeds;
+    p->slots = mem_new(vk->ctx, (size_t)n_slots + 1, sizeof *p->slots);
+    p->feeds = mem_new(vk->ctx, (size_t)p->n_feeds + 1, sizeof *p->feeds);
+    if (!p->slots || !p->feeds)
+        return EBM_ERR_NOMEM;
+    if (n_slots)
+        memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
+    rc = memory_new(vk, (size_t)plan->arena, MEMORY_DEVICE, &p->arena);
+    for (int i = 0; i < p->n_feeds && rc >= 0; i++)
+        if (feeds[i])
+            rc = memory_new(vk, feeds[i], MEMORY_DEVICE, &p->feeds[i]);
+    return rc;
+}
+
+static void set_scratch(struct device_program *p, int n, struct span *spans)
+{
+    for (int i = 0; i < n; i++)
+        if (!spans[i].buffer && spans[i].size)
+            spans[i].buffer = p->scratch;
+}
+
+/* What lowering could not know: scratch, and the parameters of all dispatches. */
+static int finish(struct device_program *p)
+{
+    struct vk *vk = p->vk;
+    int rc;
+
+    if (p->scratch_size && (rc = memory_new(vk, p->scratch_size, MEMORY_DEVICE, &p->scratch)) < 0)
+        return rc;
+    for (size_t i = 0; i < p->n_dispatches; i++) {
+        set_scratch(p, p->dispatches[i].n_operands, p->dispatches[i].operands);
+        set_scratch(p, p->dispatches[i].n_bound, p->dispatches[i].bound);
+    }
+    if ((rc = memory_new(vk, 4 * p->n_words, MEMORY_DEVICE, &p->params)) < 0)
+        return rc;
+    rc = memory_write(vk, p->params, 0, p->words, 4 * p->n_words);
+    mem_free(vk->ctx, p->words);
+    p->words = NULL;
+    return rc < 0 ? rc : record_new(p);
+}
+
+static int compile(ebm_backend *base, const struct plan *plan, struct device_buffer *const *slots,
+                   const size_t *feeds, struct device_program **program)
+{
+    struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
+    int rc;
+
+    *program = NULL;
+    if (!p)
+        return EBM_ERR_NOMEM;
+    p->vk = (struct vk *)base;
+    if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
+        || (rc = finish(p)) < 0) {
+        program_free(base, p);
+        return rc;
+    }
+    *program = p;
+    return EBM_OK;
+}
+
+static int feed(ebm_backend *b, struct device_program *p, int index, const void *from, size_t size)
+{
+    return p->feeds[index] ? memory_write((struct vk *)b, p->feeds[index], 0, from, size) : EBM_OK;
+}
+
+static int run(ebm_backend *b, struct device_program *p, int times)
+{
+    (void)b;
+    return record_run(p, times);
+}
+
+static int fetch(ebm_backend *b, struct device_program *p, const struct place *place, void *to, size_t size)
+{
+    struct span s = span_at(p, place, size);
+
+    return memory_read((struct vk *)b, s.buffer, s.offset, to, size);
+}
+
+static const struct backend_vtable vtable = {
+    .name = "vulkan", .close = vulkan_close,
+    .buffer_new = buffer_new, .buffer_free = buffer_free,
+    .upload = upload, .download = download,
+    .compile = compile, .program_free = program_free,
+    .feed = feed, .run = run, .fetch = fetch,
+};
+
+int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)
+{
+    struct vk *vk = mem_new(ctx, 1, sizeof *vk);
+    int rc;
+
+    (void)threads;
+    *backend = NULL;
+    if (!vk)
+        return EBM_ERR_NOMEM;
+    vk->base.v = &vtable;
+    vk->base.ctx = vk->ctx = ctx;
+    if ((rc = loader_open(vk)) < 0 || (rc = device_open(vk, device)) < 0 || (rc = memory_open(vk)) < 0
+        || (rc = pipe_open(vk)) < 0 || (rc = selftest(vk)) < 0) {
+        vulkan_close(&vk->base);
+        return rc;
+    }
+    *backend = &vk->base;
+    return EBM_OK;
+}
