@@ -325,8 +325,11 @@ static int run(ebm_backend *b, struct device_program *p, int times)
 ebm_backend *plain_open(ebm_context *ctx)
 {
     static const struct backend_vtable vtable = {
-        "plain", close_plain, buffer_new, buffer_free, upload, download,
-        compile, program_free, feed, run, fetch,
+        .name = "plain", .close = close_plain,
+        .buffer_new = buffer_new, .buffer_free = buffer_free,
+        .upload = upload, .download = download,
+        .compile = compile, .program_free = program_free,
+        .feed = feed, .run = run, .fetch = fetch,
     };
     ebm_backend *b = calloc(1, sizeof *b);
 
