@@ -7,22 +7,22 @@
  *     f --GgG'--> U[panel][point][c][NR]  /
  *
  * CONV_DATA is the convolution of y with filters turned by half a turn.  The
- * tiles go by in blocks, of which V and M stay in the second cache; for each
+ * tiles go by in blocks, of which V and M stay in the cache; for each
  * point, the micro-kernel multiplies rows of V, as they lie, by packed panels
  * of U.  The columns k go by in blocks too, so that M is small.
  *
  * A task is one block with all columns; then the epilogue runs over what it
  * completed.  Invariant: what a task computes, and in which order, depends on
  * the plan alone. */
+#include <math.h>
 #include <string.h>
 #include "winograd.h"
 
 enum {
-    BLOCK_TILES = 48,            /* of a block of tiles, at most */
-    BLOCK_FLOATS = 1 << 18,      /* of V, unless that is too few tiles: */
-    FEW_TILES = 24,
-    MANY_BLOCKS = 8,             /* enough for some threads to share evenly, */
-    SMALL_FILTER = 1 << 18,      /* if reading U so often is cheap: floats */
+    FEW_TILES = 48, MANY_TILES = 192,    /* of a block */
+    MANY_BLOCKS = 4,             /* for some threads to share evenly, */
+    SMALL_FILTER = 1 << 18,      /* if reading U so often is cheap: floats; */
+    LEAST_TILES = 24,            /* else not for blocks as small as that */
     BLOCK_COLUMNS = 256,         /* of M */
     BLOCK_DEPTH = 1024,          /* terms of one float sum */
     CHUNK = 16,                  /* rows of U that are made at a time */
@@ -49,12 +49,13 @@ static int panel_width(const struct winograd_rows *s, int64_t panel)
 
 /* ---- when it applies --------------------------------------------------- */
 
-/* Work is counted in multiplications and additions of an element; what the
- * transforms do weighs as much as bench/contract found, as it waits for memory
- * as well. */
+/* Work is counted in multiplications of the micro-kernel; an element of a
+ * transform weighs what bench/contract found, as it waits for memory as well.
+ * The last tiles are multiplied in whole groups. */
+enum { GROUP = 12 };
 static const struct { double data, result, filter; } transform_work[WINOGRAD_SIZES] = {
-    {  80,  60, 120 },
-    { 300, 250, 300 },
+    { 250, 250,  500 },
+    { 600, 800, 1200 },
 };
 /* Gains below a tenth are not worth any error. */
 static const double WORTHWHILE = 0.9;
@@ -70,8 +71,9 @@ const struct winograd *winograd_best(const struct problem *v, const struct winog
     for (int i = 0; i < WINOGRAD_SIZES; i++) {
         const struct winograd *f = &sizes[i];
         double tiles = (double)(v->n * divide_up(out_h, f->m) * divide_up(out_w, f->m));
-        double work = tiles * (f->points * c * k + transform_work[i].data * (data ? k : c)
-                               + transform_work[i].result * (data ? c : k))
+        double work = ceil(tiles / GROUP) * GROUP * f->points * c * k
+                    + tiles * transform_work[i].data * (data ? k : c)
+                    + tiles * transform_work[i].result * (data ? c : k)
                     + transform_work[i].filter * c * k;
         if (work < least_work) {
             least_work = work;
@@ -116,12 +118,12 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
         .first_y = data ? v->top - 2 : -v->top, .first_x = data ? v->left - 2 : -v->left,
     };
     s->v_tile = odd_lines(s->depth);
-    int64_t tiles = BLOCK_FLOATS / (s->f->points * s->v_tile);
+    /* Larger filters have larger blocks, since each block reads all of U. */
+    int64_t tiles = most(FEW_TILES, least(v->c * v->k / (v->c + v->k), MANY_TILES));
     int64_t all = v->n * divide_up(s->tiling.out_h, s->f->m)
                 * divide_up(s->tiling.out_w, s->f->m);
-    tiles = least(most(tiles, FEW_TILES), BLOCK_TILES);
     bool small = s->f->points * s->depth * s->columns <= SMALL_FILTER;
-    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), small ? s->u->MR : FEW_TILES);
+    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), small ? s->u->MR : LEAST_TILES);
     tiling_plan(&s->tiling, tiles, s->u->MR);
 
     /* At least a vector of columns in each block. */
