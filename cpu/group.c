@@ -30,6 +30,7 @@ enum reading {
     READ_ONE,          /* one number: LANES copies of it, made once per run */
     READ_PERIOD,       /* repeats after `period`: written out once per run */
     READ_WINDOW,       /* the same with a long period, float: used in place */
+    READ_REPEAT,       /* as PERIOD within a block, anew in each: by range and thread */
     READ_ROWS          /* anything else, and conversions */
 };
 
@@ -41,6 +42,8 @@ struct input {
     int64_t n[EBM_MAX_RANK], stride[EBM_MAX_RANK], period;
     int again;                   /* ROWS: the innermost axis but one with stride 0, or -1 */
     int64_t inside;              /* elements inside that axis: they repeat */
+    int64_t block;               /* REPEAT: elements over which they do */
+    size_t slot;                 /* REPEAT: where a thread's scratch has them */
     float *made;                 /* ONE, PERIOD */
 };
 
@@ -62,6 +65,7 @@ struct group {
     const struct kernels *k;
     int64_t count, work;         /* elements; element operations in all */
     int tile, n_in, n_out, n_instr, n_regs;
+    size_t thread_scratch;       /* bytes: registers, slots */
     struct input *in;
     struct output *out;
     struct instruction *instr;
@@ -98,6 +102,14 @@ static void merge_axes(const struct shape *s, const struct ew_input *from, struc
     }
 }
 
+/* A slot of a thread's scratch: the elements of one block, repeated so that any
+ * tile within it is a window of them. */
+struct slot {
+    int64_t block;               /* which one; NOT_YET; NEVER: the range is too short */
+    float at[];
+};
+enum { NOT_YET = -1, NEVER = -2 };
+
 static enum reading reading_of(const struct input *in, int tile)
 {
     bool direct = in->type == EBM_F32;
@@ -112,6 +124,8 @@ static enum reading reading_of(const struct input *in, int tile)
         if (direct)
             return READ_WINDOW;
     }
+    if (in->again >= 0 && in->inside < tile)
+        return READ_REPEAT;
     return READ_ROWS;
 }
 
@@ -126,6 +140,14 @@ static void find_repeats(struct input *in)
         }
         in->inside *= in->n[i];
     }
+}
+
+/* Bytes of a slot, to whole cache lines. */
+static size_t slot_size(const struct input *in, int tile)
+{
+    size_t floats = (size_t)(in->inside + tile + LANES);
+
+    return (sizeof(struct slot) + floats * sizeof(float) + 63) & ~(size_t)63;
 }
 
 /* Floats that an input's `made` takes. */
@@ -230,9 +252,14 @@ static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_gr
         in->type = plan->in[i].type;
         in->at = memory_at(memory, &plan->in[i].place);
         merge_axes(&plan->shape, &plan->in[i], in);
+        find_repeats(in);
         in->reading = reading_of(in, g->tile);
         in->period = in->n[in->rank - 1];
-        find_repeats(in);
+        if (in->reading == READ_REPEAT) {
+            in->block = in->inside * in->n[in->again];
+            in->slot = g->thread_scratch;
+            g->thread_scratch += slot_size(in, g->tile);
+        }
         made += made_size(g, in);
     }
     if (made && !(g->made = mem_new(cpu->ctx, (size_t)made, sizeof *g->made)))
@@ -290,6 +317,7 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
     g->tile = REGISTER_BYTES / (int)sizeof(float) / (g->n_regs ? g->n_regs : 1) & -LANES;
     if (g->tile > TILE_MAX)
         g->tile = TILE_MAX;
+    g->thread_scratch = ((size_t)g->n_regs * (size_t)g->tile * sizeof(float) + 63) & ~(size_t)63;
     g->in = mem_new(ctx, (size_t)g->n_in + 1, sizeof *g->in);
     g->out = mem_new(ctx, (size_t)g->n_out + 1, sizeof *g->out);
     g->instr = mem_new(ctx, (size_t)g->n_instr + 1, sizeof *g->instr);
@@ -323,7 +351,7 @@ void group_free(const struct cpu *cpu, struct group *g)
 
 size_t group_scratch(const struct group *g)
 {
-    return ((size_t)g->n_regs * (size_t)g->tile * sizeof(float) + 63) & ~(size_t)63;
+    return g->thread_scratch;
 }
 
 /* ---- reading ---- */
@@ -427,10 +455,30 @@ void group_begin(struct group *g, char *scratch)
     }
 }
 
+/* The window of a slot for [begin, begin + n), which lies in one block; NULL if
+ * it does not or the range is too short for slots to pay. */
+static const float *slot_window(const struct group *g, const struct input *in, struct slot *slot,
+                                int64_t begin, int64_t n)
+{
+    int64_t block = begin / in->block;
+
+    if (slot->block == NEVER || begin % in->block + n > in->block)
+        return NULL;
+    if (slot->block != block) {
+        const int64_t size = in->inside + g->tile + LANES;
+        read_rows(g->k, slot->at, in, block * in->block, in->inside);
+        for (int64_t done = in->inside; done < size; done += in->inside)
+            memcpy(slot->at + done, slot->at,
+                   (size_t)(size - done < in->inside ? size - done : in->inside) * sizeof(float));
+        slot->block = block;
+    }
+    return slot->at + begin % in->inside;
+}
+
 /* Elements that one input gives a tile; `whole`: tiles of a multiple of LANES,
  * for which memory may be used in place. */
-static struct reg load(const struct group *g, const struct input *in, float *d, int64_t begin,
-                       int64_t n, bool whole)
+static struct reg load(const struct group *g, const struct input *in, char *scratch, float *d,
+                       int64_t begin, int64_t n, bool whole)
 {
     struct reg r = { d, false };
 
@@ -454,6 +502,14 @@ static struct reg load(const struct group *g, const struct input *in, float *d, 
             return r;
         }
         break;
+    case READ_REPEAT: {
+        const float *at = slot_window(g, in, (struct slot *)(void *)(scratch + in->slot), begin, n);
+        if (at) {
+            r.at = at;
+            return r;
+        }
+        break;
+    }
     case READ_ROWS: {
         int64_t inner = in->n[in->rank - 1];
         if (in->stride[in->rank - 1] == 0 && begin % inner + n <= inner) {
@@ -529,8 +585,9 @@ static void store(const struct kernels *k, const struct output *o, struct reg r,
         memmove((float *)o->at + begin, r.at, (size_t)n * sizeof(float));
 }
 
-static void run_tile(const struct group *g, int64_t begin, int64_t n, float *registers)
+static void run_tile(const struct group *g, int64_t begin, int64_t n, char *scratch)
 {
+    float *registers = (float *)(void *)scratch;
     int64_t lanes = (n + LANES - 1) & -LANES;
     bool whole = lanes == n;
     struct reg reg[EW_MAX_REGS];
@@ -539,7 +596,7 @@ static void run_tile(const struct group *g, int64_t begin, int64_t n, float *reg
         float *d = registers + (int64_t)p->dst * g->tile;
         switch (p->op) {
         case EW_LOAD:
-            reg[p->dst] = load(g, &g->in[p->a], d, begin, n, whole);
+            reg[p->dst] = load(g, &g->in[p->a], scratch, d, begin, n, whole);
             break;
         case EW_IMM:
             reg[p->dst] = (struct reg){ p->imm, true };
@@ -573,12 +630,16 @@ static void run_tile(const struct group *g, int64_t begin, int64_t n, float *reg
 void group_range(void *self, int64_t begin, int64_t end, int thread)
 {
     const struct group *g = self;
-    float *registers = (float *)(g->scratch + (size_t)thread * group_scratch(g));
+    char *scratch = g->scratch + (size_t)thread * group_scratch(g);
 
+    for (int i = 0; i < g->n_in; i++)
+        if (g->in[i].reading == READ_REPEAT)
+            ((struct slot *)(void *)(scratch + g->in[i].slot))->block =
+                end - begin >= 2 * g->tile ? NOT_YET : NEVER;
     while (begin < end) {
         int64_t left = end - begin;
         int64_t n = left > g->tile ? g->tile : left < LANES ? left : left & -LANES;
-        run_tile(g, begin, n, registers);
+        run_tile(g, begin, n, scratch);
         begin += n;
     }
 }
@@ -593,9 +654,9 @@ void group_run(const struct cpu *cpu, struct group *g, char *scratch)
         return;
     }
 #pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (int64_t t = 0; t < tiles; t++) {
-        int64_t begin = t * g->tile;
-        int64_t end = begin + g->tile < g->count ? begin + g->tile : g->count;
-        group_range(g, begin, end, thread_index());
+    for (int t = 0; t < cpu->threads; t++) {     /* no element's bits depend on the cuts */
+        int64_t begin = tiles * t / cpu->threads * g->tile;
+        int64_t end = tiles * (t + 1) / cpu->threads * g->tile;
+        group_range(g, begin, end < g->count ? end : g->count, thread_index());
     }
 }

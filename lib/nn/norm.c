@@ -37,10 +37,30 @@ static ebm_val affine(ebm_net *net, const char *name, ebm_val x, int rank, const
     return ebm_add(g, x, net_param(net, name, "bias", rank, shape, zero));
 }
 
+/* The means over space and over the channels of each group, for each channel:
+ * [n,...,c] to [n,1,...,c].  Groups are made of the means of channels, which are
+ * few, so that all that has the image's size keeps its shape and becomes one
+ * pass, in gradients too. */
+static ebm_val group_means(ebm_graph *g, ebm_val x, int rank, const int64_t *n, int64_t groups)
+{
+    int64_t split[EBM_MAX_RANK], mean[EBM_MAX_RANK];
+    const unsigned space = ((1u << (rank - 1)) - 1) & ~1u;
+
+    for (int i = 0; i < rank - 1; i++)
+        split[i] = mean[i] = i ? 1 : n[0];
+    split[rank - 1] = groups;
+    split[rank] = n[rank - 1] / groups;
+    mean[rank - 1] = n[rank - 1];
+
+    x = ebm_reshape(g, ebm_mean(g, x, space), rank + 1, split);
+    x = ebm_broadcast(g, ebm_mean(g, x, 1u << rank), rank + 1, split);
+    return ebm_reshape(g, x, rank, mean);
+}
+
 ebm_val ebm_group_norm(ebm_net *net, const char *name, ebm_val x, int64_t groups, double epsilon)
 {
     ebm_graph *g = net->graph;
-    int64_t n[EBM_MAX_RANK], split[EBM_MAX_RANK];
+    int64_t n[EBM_MAX_RANK];
     int rank = net_shape(net, name ? name : "group norm", x, 2, EBM_MAX_RANK - 1, n);
 
     if (!rank)
@@ -49,15 +69,9 @@ ebm_val ebm_group_norm(ebm_net *net, const char *name, ebm_val x, int64_t groups
     if (groups < 1 || c % groups)
         return graph_fail(g, EBM_ERR_ARG, "%s%s: %lld groups do not divide %lld channels",
                           net->scope, name ? name : "group norm", (long long)groups, (long long)c);
-    for (int i = 0; i < rank - 1; i++)
-        split[i] = n[i];
-    split[rank - 1] = groups;
-    split[rank] = c / groups;
-
-    /* all axes but the batch and the groups */
-    unsigned axes = ((1u << (rank + 1)) - 1) & ~1u & ~(1u << (rank - 1));
-    ebm_val y = normalise(g, ebm_reshape(g, x, rank + 1, split), axes, epsilon);
-    return affine(net, name, ebm_reshape(g, y, rank, n), 1, &c);
+    ebm_val centred = ebm_sub(g, x, group_means(g, x, rank, n, groups));
+    ebm_val variance = group_means(g, ebm_square(g, centred), rank, n, groups);
+    return affine(net, name, whiten(g, centred, variance, epsilon), 1, &c);
 }
 
 ebm_val ebm_instance_norm(ebm_net *net, const char *name, ebm_val x, double epsilon)
