@@ -211,7 +211,7 @@ static const struct {
     { "CIFAR-10", { .size = ICD_32, .width = 64, .labels = 10 }, 32, 3, 6643044, 253 },
     { "CIFAR-10 without labels", { .size = ICD_32, .width = 64 }, 32, 3, 6564196, 0 },
     { "CIFAR-10 of width 128", { .size = ICD_32, .width = 128, .labels = 10 }, 32, 3, 26376900, 253 },
-    /* the sheet counts three more: a vector that this network does not use */
+    /* the authors' has three more: a vector that it does not use */
     { "CelebA-HQ", { .size = ICD_128, .width = 128, .labels = 2 }, 128, 3, 27095943 - 3, 265 },
     { "CelebA-HQ of width 64", { .size = ICD_128, .width = 64, .labels = 2 }, 128, 3, 6793671 - 3, 265 },
     { "ImageNet", { .size = ICD_128, .width = 128, .labels = 1000 }, 128, 3, 41147783 - 3, 265 },
