@@ -28,6 +28,8 @@ int vk_check(struct vk *vk, VkResult result, const char *what)
     case VK_ERROR_DEVICE_LOST:
         vk->lost = true;
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: the device was lost", what);
+    case VK_ERROR_INCOMPATIBLE_DRIVER:
+        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: there is no driver", what);
     default:
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: error %d", what, (int)result);
     }
