@@ -13,6 +13,7 @@
 #include <string.h>
 #include "number.h"
 #include "recipe.h"
+#include "text.h"
 
 struct entry {
     char *key, *text, *source;
@@ -569,21 +570,6 @@ const struct recipe_key *recipe_key_at(const struct recipe *r, int index)
 
 /* --- writing --- */
 
-/* Text that grows, or only counts while `to` is NULL. */
-struct text { char *to; size_t n; };
-
-static void put(struct text *t, const char *s, size_t n)
-{
-    if (t->to)
-        memcpy(t->to + t->n, s, n);
-    t->n += n;
-}
-
-static void put_text(struct text *t, const char *s)
-{
-    put(t, s, strlen(s));
-}
-
 /* Whether a text must be quoted to be read back as it is. */
 static bool needs_quotes(const char *s)
 {
@@ -599,34 +585,33 @@ static void put_value(struct text *t, const struct value *v)
     switch (v->key->type) {
     case KEY_NUMBER:
         number_write(v->number, number);
-        put_text(t, number);
+        text_put(t, number);
         break;
     case KEY_INTEGER:
-        snprintf(number, sizeof number, "%" PRId64, v->integer);
-        put_text(t, number);
+        text_printf(t, "%" PRId64, v->integer);
         break;
     case KEY_BOOL:
-        put_text(t, v->integer ? "true" : "false");
+        text_put(t, v->integer ? "true" : "false");
         break;
     case KEY_NUMBERS:
         for (int i = 0; i < v->count; i++) {
             number_write(v->numbers[i], number);
-            put_text(t, i ? ", " : "");
-            put_text(t, number);
+            text_put(t, i ? ", " : "");
+            text_put(t, number);
         }
         break;
     case KEY_TEXT:
         if (!needs_quotes(v->text)) {
-            put_text(t, v->text);
+            text_put(t, v->text);
             break;
         }
-        put_text(t, "\"");
+        text_put(t, "\"");
         for (const char *s = v->text; *s; s++) {
             if (*s == '"' || *s == '\\' || *s == '\n')
-                put_text(t, "\\");
-            put(t, *s == '\n' ? "n" : s, 1);
+                text_put(t, "\\");
+            text_put_n(t, *s == '\n' ? "n" : s, 1);
         }
-        put_text(t, "\"");
+        text_put(t, "\"");
         break;
     }
 }
@@ -647,31 +632,26 @@ static void put_recipe(struct text *t, const struct recipe *r, bool help)
     for (int i = 0; i < r->n_values; i++) {
         const struct recipe_key *key = r->values[i].key;
         if (help && last && !same_group(last, key->name))
-            put_text(t, "\n");
+            text_put(t, "\n");
         size_t start = t->n;
-        put_text(t, key->name);
-        put_text(t, " = ");
+        text_put(t, key->name);
+        text_put(t, " = ");
         put_value(t, &r->values[i]);
         if (help && key->help) {
-            do
-                put_text(t, " ");
-            while (t->n - start < 36);
-            put_text(t, "# ");
-            put_text(t, key->help);
+            size_t used = t->n - start;
+            text_printf(t, "%*s", used < 35 ? 36 - (int)used : 1, "");
+            text_put(t, "# ");
+            text_put(t, key->help);
         }
-        put_text(t, "\n");
+        text_put(t, "\n");
         last = key->name;
     }
 }
 
 char *recipe_write(const struct recipe *r, bool help)
 {
-    struct text t = { NULL, 0 };
+    struct text t = { .ctx = r->ctx };
 
     put_recipe(&t, r, help);
-    if (!(t.to = mem_new(r->ctx, t.n + 1, 1)))
-        return NULL;
-    t.n = 0;
-    put_recipe(&t, r, help);
-    return t.to;
+    return text_take(&t);
 }

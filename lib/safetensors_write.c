@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "safetensors.h"
+#include "text.h"
 
 enum { DATA_ALIGNMENT = 64, CHUNK = 1 << 14 };
 
@@ -191,48 +192,23 @@ void safetensors_add_fetched(struct safetensors_writer *w, const char *name,
 
 /* --- the header --- */
 
-/* Text that grows, or only counts while `to` is NULL. */
-struct text { char *to; size_t n; };
-
-static void put(struct text *t, const char *s, size_t n)
-{
-    if (t->to)
-        memcpy(t->to + t->n, s, n);
-    t->n += n;
-}
-
-static void put_text(struct text *t, const char *s)
-{
-    put(t, s, strlen(s));
-}
-
-static void put_number(struct text *t, uint64_t v)
-{
-    char s[24];
-
-    put(t, s, (size_t)snprintf(s, sizeof s, "%" PRIu64, v));
-}
-
 /* A JSON string: quotes, backslashes and control characters escaped. */
 static void put_string(struct text *t, const char *s)
 {
-    char code[8];
-
-    put_text(t, "\"");
+    text_put(t, "\"");
     for (; *s; s++) {
         if (*s == '"' || *s == '\\') {
-            put_text(t, "\\");
-            put(t, s, 1);
+            text_put(t, "\\");
+            text_put_n(t, s, 1);
         } else if (*s == '\n') {
-            put_text(t, "\\n");
+            text_put(t, "\\n");
         } else if ((unsigned char)*s < 0x20) {
-            snprintf(code, sizeof code, "\\u%04x", (unsigned)(unsigned char)*s);
-            put_text(t, code);
+            text_printf(t, "\\u%04x", (unsigned)(unsigned char)*s);
         } else {
-            put(t, s, 1);
+            text_put_n(t, s, 1);
         }
     }
-    put_text(t, "\"");
+    text_put(t, "\"");
 }
 
 /* The header, padded so that the data are aligned; where the digits of the
@@ -244,39 +220,37 @@ static void put_header(struct text *t, const struct safetensors_writer *w, size_
     static const char *const dtype[] = { "F32", "I32", "U8" };
     uint64_t at = 0;
 
-    put_text(t, "{\"__metadata__\":{");
+    text_put(t, "{\"__metadata__\":{");
     for (int i = 0; i < w->n_pairs; i++) {
         if (!strcmp(w->pairs[i].key, "sha256"))
             continue;
         put_string(t, w->pairs[i].key);
-        put_text(t, ":");
+        text_put(t, ":");
         put_string(t, w->pairs[i].text);
-        put_text(t, ",");
+        text_put(t, ",");
     }
-    put_text(t, "\"sha256\":\"");
+    text_put(t, "\"sha256\":\"");
     *digits = t->n;
-    put_text(t, zeros);
-    put_text(t, "\"}");
+    text_put(t, zeros);
+    text_put(t, "\"}");
     for (int i = 0; i < w->n_entries; i++) {
         const struct entry *e = &w->entries[i];
-        put_text(t, ",");
+        text_put(t, ",");
         put_string(t, e->name);
-        put_text(t, ":{\"dtype\":\"");
-        put_text(t, dtype[e->type]);
-        put_text(t, "\",\"shape\":[");
+        text_put(t, ":{\"dtype\":\"");
+        text_put(t, dtype[e->type]);
+        text_put(t, "\",\"shape\":[");
         for (int j = 0; j < e->rank; j++) {
-            put_text(t, j ? "," : "");
-            put_number(t, (uint64_t)e->shape[j]);
+            text_put(t, j ? "," : "");
+            text_printf(t, "%" PRId64, e->shape[j]);
         }
-        put_text(t, "],\"data_offsets\":[");
-        put_number(t, at);
-        put_text(t, ",");
-        put_number(t, at += e->size);
-        put_text(t, "]}");
+        text_put(t, "],\"data_offsets\":[");
+        text_printf(t, "%" PRIu64 ",%" PRIu64 "]}", at, at + e->size);
+        at += e->size;
     }
-    put_text(t, "}");
-    while ((8 + t->n) % DATA_ALIGNMENT)
-        put_text(t, " ");
+    text_put(t, "}");
+    while (!t->lost && (8 + t->n) % DATA_ALIGNMENT)
+        text_put(t, " ");
 }
 
 /* --- the file --- */
@@ -290,21 +264,20 @@ static int emit(struct io_writer *file, struct sha256 *h, const void *from, size
 static int write_header(const struct safetensors_writer *w, struct io_writer *file,
                         struct sha256 *h, uint64_t *digits_at)
 {
-    struct text t = { NULL, 0 };
+    struct text t = { .ctx = w->ctx };
     uint8_t length[8];
     size_t digits;
+    char *header;
     int rc;
 
     put_header(&t, w, &digits);
+    if (!(header = text_take(&t)))
+        return EBM_ERR_NOMEM;
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)((uint64_t)t.n >> 8 * i);
-    if (!(t.to = mem_new(w->ctx, t.n, 1)))
-        return EBM_ERR_NOMEM;
-    t.n = 0;
-    put_header(&t, w, &digits);
     if ((rc = emit(file, h, length, sizeof length)) == EBM_OK)
-        rc = emit(file, h, t.to, t.n);
-    mem_free(w->ctx, t.to);
+        rc = emit(file, h, header, t.n);
+    mem_free(w->ctx, header);
     *digits_at = 8 + digits;
     return rc;
 }
