@@ -225,3 +225,90 @@ double relative_error(const double *a, const double *b, int64_t count, double le
     }
     return difference / largest;
 }
+
+double golden_error(struct golden *t, const char *name, ebm_val a)
+{
+    int64_t count;
+    double *expected = golden_tensor(t, name, &count);
+
+    if (!expected || count != shape_count(&node_of(t->g, a)->shape)) {
+        printf("# the file has no %s of this shape\n", name);
+        free(expected);
+        return 1;
+    }
+    double *is = golden_value(t, a), error = relative_error(is, expected, count, 0);
+    free(expected);
+    free(is);
+    return error;
+}
+
+/* The gradient by a parameter in the file; NULL and a note where there is none. */
+static double *gradient_of(struct golden *t, const struct part *part)
+{
+    char name[256];
+    int64_t count;
+
+    snprintf(name, sizeof name, "grad.%s", part->name);
+    double *expected = golden_tensor(t, name, &count);
+    if (expected && count == shape_count(&part->shape))
+        return expected;
+    printf("# the file has no %s of this shape\n", name);
+    free(expected);
+    return NULL;
+}
+
+double golden_gradient_error(struct golden *t, ebm_val gradient)
+{
+    const struct tensor *region = &t->store->tensors[store_find(t->store, "net")];
+    double *is = golden_value(t, gradient), largest = 0, worst = 0;
+
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < region->n_parts; i++) {
+            const struct part *part = &region->parts[i];
+            int64_t count = shape_count(&part->shape);
+            double *expected = gradient_of(t, part);
+
+            for (int64_t j = 0; expected && pass == 0 && j < count; j++)
+                largest = fmax(largest, fabs(expected[j]));
+            if (pass == 1)
+                worst = fmax(worst, expected ? relative_error(is + part->offset, expected, count, largest) : 1);
+            free(expected);
+        }
+    free(is);
+    return worst;
+}
+
+double golden_number(const char *name, uint64_t i)
+{
+    uint64_t z = 14695981039346656037u;
+
+    for (; *name; name++)
+        z = (z ^ (unsigned char)*name) * 1099511628211u;
+    z += (i + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 40) / 8388608 - 1;
+}
+
+void golden_weights(struct golden *t,
+                    void (*change)(const char *name, int rank, double *factor, double *addend))
+{
+    const struct tensor *region = &t->store->tensors[store_find(t->store, "net")];
+
+    for (int i = 0; i < region->n_parts; i++) {
+        const struct part *part = &region->parts[i];
+        int64_t count = shape_count(&part->shape);
+        double factor = 1, addend = 0, *data = need(malloc((size_t)count * sizeof *data));
+        char full[256];
+
+        if (change)
+            change(part->name, part->shape.rank, &factor, &addend);
+        factor *= part->shape.rank == 1 ? 0.5 : sqrt(3 * (double)part->shape.n[0] / (double)count);
+        for (int64_t j = 0; j < count; j++)
+            data[j] = (double)(float)(factor * golden_number(part->name, (uint64_t)j) + addend);
+        snprintf(full, sizeof full, "net/%s", part->name);
+        golden_put(t, full, data, count);
+        free(data);
+    }
+}

@@ -49,5 +49,19 @@ double *golden_state(struct golden *t, const char *name);
 
 /* The largest difference over the largest magnitude (or over `least`). */
 double relative_error(const double *a, const double *b, int64_t count, double least);
+/* That of a value and of the file's tensor of that name; 1 where there is none. */
+double golden_error(struct golden *t, const char *name, ebm_val a);
+/* That of the gradient by the region "net" and the file's grad.NAME, by the
+ * largest gradient of all: of a bias before a normalisation it is 0. */
+double golden_gradient_error(struct golden *t, ebm_val gradient);
+
+/* Element i of what scripts and tests make of a name, in [-1,1): value() of
+ * make_icd.py. */
+double golden_number(const char *name, uint64_t i);
+/* Parameters of the region "net" so made: matrices and filters such that they
+ * keep the size of what they map; vectors, halved; then as `change` says (NULL:
+ * nothing), times a factor and plus an addend, which come as 1 and 0. */
+void golden_weights(struct golden *t,
+                    void (*change)(const char *name, int rank, double *factor, double *addend));
 
 #endif

@@ -12,20 +12,6 @@
 
 enum { N = 16, H = 12, W = 10, PIXELS = N * H * W * 3 };
 
-/* As in golden/make_icd.py. */
-static double value(const char *name, uint64_t i)
-{
-    uint64_t z = 14695981039346656037u;
-
-    for (; *name; name++)
-        z = (z ^ (unsigned char)*name) * 1099511628211u;
-    z += (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return (double)(z >> 40) / 8388608 - 1;
-}
-
 static double image[PIXELS], u[N * AUGMENT_DRAWS];
 
 /* The images changed with the random numbers u; to be freed. */
@@ -125,9 +111,9 @@ int main(void)
     if (ebm_context_new(NULL, &ctx) < 0)
         return 1;
     for (int i = 0; i < PIXELS; i++)
-        image[i] = floor((value("image", (uint64_t)i) + 1) * 128);
+        image[i] = floor((golden_number("image", (uint64_t)i) + 1) * 128);
     for (int i = 0; i < N * AUGMENT_DRAWS; i++)
-        u[i] = (value("u", (uint64_t)i) + 1) / 2;
+        u[i] = (golden_number("u", (uint64_t)i) + 1) / 2;
     check_nothing(ctx);
     check_flip(ctx);
     check_range(ctx);

@@ -151,37 +151,6 @@ static ebm_val feed_like(struct golden *t, const char *name)
     return s ? ebm_feed(t->g, name, EBM_F32, s->rank, s->shape) : 0;
 }
 
-/* The largest error over the parameters' gradients, by the largest of them all:
- * of a bias before a normalisation the true gradient is 0. */
-static double gradient_error(struct golden *t, ebm_val vector)
-{
-    const struct tensor *region = &t->store->tensors[store_find(t->store, "net")];
-    double *grad = golden_value(t, vector), largest = 0, worst = 0;
-
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < region->n_parts; i++) {
-            char name[256];
-            int64_t count;
-            snprintf(name, sizeof name, "grad.%s", region->parts[i].name);
-            double *expected = golden_tensor(t, name, &count);
-            if (!expected) {
-                tap_note("the file has no %s", name);
-                worst = 1;
-                continue;
-            }
-            for (int64_t j = 0; pass == 0 && j < count; j++)
-                if (expected[j] > largest || -expected[j] > largest)
-                    largest = expected[j] > 0 ? expected[j] : -expected[j];
-            if (pass == 1) {
-                double error = relative_error(grad + region->parts[i].offset, expected, count, largest);
-                worst = error > worst ? error : worst;
-            }
-            free(expected);
-        }
-    free(grad);
-    return worst;
-}
-
 static double state_error(struct golden *t)
 {
     double worst = 0;
@@ -239,7 +208,7 @@ static void check(ebm_context *ctx, ebm_backend *backend, const char *name,
 
     double *y = golden_value(&t, b.y), *d = golden_value(&t, dx);
     double of_y = error_of(&t, "y", y, 0), of_x = error_of(&t, "dx", d, 0);
-    double of_w = gradient_error(&t, dw), of_state = state_error(&t);
+    double of_w = golden_gradient_error(&t, dw), of_state = state_error(&t);
     bool same = of_y < tolerance && of_x < tolerance && of_w < tolerance && of_state < tolerance;
     tap_ok(same, "%s by %s: output %.1e, input gradient %.1e, weight gradients %.1e, states %.1e",
            name, backend ? "the CPU" : "the oracle", of_y, of_x, of_w, of_state);

@@ -17,19 +17,6 @@
 
 /* ---- inputs and weights that the script makes as well ---- */
 
-static double value(const char *name, uint64_t i)
-{
-    uint64_t z = 14695981039346656037u;
-
-    for (; *name; name++)
-        z = (z ^ (unsigned char)*name) * 1099511628211u;
-    z += (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return (double)(z >> 40) / 8388608 - 1;
-}
-
 static bool ends_with(const char *name, const char *end)
 {
     size_t n = strlen(name), m = strlen(end);
@@ -37,26 +24,13 @@ static bool ends_with(const char *name, const char *end)
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-static void give_weights(struct golden *t)
+/* Factors and gains are near 1. */
+static void near_one(const char *name, int rank, double *factor, double *addend)
 {
-    const struct tensor *region = &t->store->tensors[store_find(t->store, "net")];
-
-    for (int i = 0; i < region->n_parts; i++) {
-        const char *name = region->parts[i].name;
-        const struct shape *s = &region->parts[i].shape;
-        int64_t count = shape_count(s);
-        bool one = strcmp(name, "heir_weight") == 0 || ends_with(name, ".gamma")
-                || ends_with(name, "bn1.weight") || ends_with(name, "bn2.weight");
-        double factor = s->rank == 1 ? 0.5 : sqrt(3 * (double)s->n[0] / (double)count);
-        double *data = malloc((size_t)count * sizeof *data);
-        char full[256];
-
-        for (int64_t j = 0; data && j < count; j++)
-            data[j] = (double)(float)(factor * value(name, (uint64_t)j) + (s->rank == 1 && one));
-        snprintf(full, sizeof full, "net/%s", name);
-        golden_put(t, full, data, count);
-        free(data);
-    }
+    (void)factor;
+    if (rank == 1 && (strcmp(name, "heir_weight") == 0 || ends_with(name, ".gamma")
+                      || ends_with(name, "bn1.weight") || ends_with(name, "bn2.weight")))
+        *addend = 1;
 }
 
 static void give_image(struct golden *t, const char *name, ebm_val feed)
@@ -65,7 +39,7 @@ static void give_image(struct golden *t, const char *name, ebm_val feed)
     double *data = malloc((size_t)count * sizeof *data);
 
     for (int64_t i = 0; data && i < count; i++)
-        data[i] = (value(name, (uint64_t)i) + 1) / 2;
+        data[i] = (golden_number(name, (uint64_t)i) + 1) / 2;
     golden_feed(t, name, data, count);
     free(data);
 }
@@ -77,17 +51,6 @@ static ebm_val labels_of(ebm_graph *g, int64_t n, int64_t count)
     ebm_val turns = ebm_floor(g, ebm_scale(g, ebm_offset(g, i, 0.5), 1 / (double)count));
 
     return ebm_one_hot(g, ebm_sub(g, i, ebm_scale(g, turns, (double)count)), count);
-}
-
-static double error_of(struct golden *t, const char *name, ebm_val a)
-{
-    int64_t count;
-    double *expected = golden_tensor(t, name, &count), *is = golden_value(t, a);
-    double error = relative_error(is, expected, count, 0);
-
-    free(expected);
-    free(is);
-    return error;
 }
 
 /* ---- energies ---- */
@@ -121,44 +84,17 @@ static void check_energies(ebm_context *ctx, ebm_backend *backend, const struct 
     ebm_output(t.g, &out, e);
     ebm_output(t.g, &out, dx);
     golden_ready(&t, &out);
-    give_weights(&t);
+    golden_weights(&t, near_one);
     give_image(&t, "x", x);
     golden_run(&t, &out);
 
-    double of_e = error_of(&t, "e", e), of_x = error_of(&t, "dx", dx);
+    double of_e = golden_error(&t, "e", e), of_x = golden_error(&t, "dx", dx);
     tap_ok(of_e < tolerance && of_x < tolerance, "%s by %s: energies %.1e, input gradient %.1e",
            c->name, backend ? "the CPU" : "the oracle", of_e, of_x);
     golden_close(&t);
 }
 
 /* ---- one step of training ---- */
-
-/* By the largest gradient of all: of a bias before a normalisation it is 0. */
-static double gradient_error(struct golden *t, ebm_val vector)
-{
-    const struct tensor *region = &t->store->tensors[store_find(t->store, "net")];
-    double *grad = golden_value(t, vector), largest = 0, worst = 0;
-
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < region->n_parts; i++) {
-            char name[256];
-            int64_t count;
-            snprintf(name, sizeof name, "grad.%s", region->parts[i].name);
-            double *expected = golden_tensor(t, name, &count);
-            if (!expected) {
-                tap_note("the file has no %s", name);
-                worst = 1;
-                continue;
-            }
-            for (int64_t j = 0; pass == 0 && j < count; j++)
-                largest = fmax(largest, fabs(expected[j]));
-            if (pass == 1)
-                worst = fmax(worst, relative_error(grad + region->parts[i].offset, expected, count, largest));
-            free(expected);
-        }
-    free(grad);
-    return worst;
-}
 
 static void check_step(ebm_context *ctx, ebm_backend *backend, double tolerance)
 {
@@ -184,15 +120,15 @@ static void check_step(ebm_context *ctx, ebm_backend *backend, double tolerance)
     ebm_output(t.g, &out, loss.entropy);
     ebm_output(t.g, &out, grad);
     golden_ready(&t, &out);
-    give_weights(&t);
+    golden_weights(&t, near_one);
     give_image(&t, "data", in.data);
     give_image(&t, "noised", in.noised);
     give_image(&t, "past", in.past);
     golden_run(&t, &out);
 
-    double of_ends = error_of(&t, "ends", loss.ends), of_cd = error_of(&t, "cd", loss.cd);
-    double of_kl = error_of(&t, "kl", loss.kl), of_entropy = error_of(&t, "entropy", loss.entropy);
-    double of_w = gradient_error(&t, grad);
+    double of_ends = golden_error(&t, "ends", loss.ends), of_cd = golden_error(&t, "cd", loss.cd);
+    double of_kl = golden_error(&t, "kl", loss.kl), of_entropy = golden_error(&t, "entropy", loss.entropy);
+    double of_w = golden_gradient_error(&t, grad);
     tap_ok(of_ends < tolerance && of_cd < tolerance && of_kl < tolerance && of_entropy < tolerance
            && of_w < tolerance, "a step of training by %s: samples %.1e, contrastive divergence %.1e, "
            "KL term %.1e, entropy %.1e, gradients of all weights %.1e",

@@ -4,19 +4,24 @@
  * SPDX-License-Identifier: ISC */
 #include "cdrl.h"
 
-/* arctan r for r in [0,1].  Twice arctan r = 2 arctan(r / (1 + sqrt(1 + r^2)))
- * brings r below 0.2, where seven terms of the series are exact to 1e-12. */
-static ebm_val arctan(ebm_graph *g, ebm_val r)
+/* a times a number that a float does not hold: by it and by what it leaves. */
+static ebm_val scale_exactly(ebm_graph *g, ebm_val a, double number)
 {
-    ebm_val sum = 0, square;
+    double held = (double)(float)number;
 
-    for (int i = 0; i < 2; i++)
+    return ebm_add(g, ebm_scale(g, a, held), ebm_scale(g, a, number - held));
+}
+
+/* `times` arctan r for r in [0,1].  arctan r = 2 arctan(r / (1 + sqrt(1 + r^2)))
+ * three times brings r below 0.1, where six terms of the series do. */
+static ebm_val arctan(ebm_graph *g, ebm_val r, double times)
+{
+    for (int i = 0; i < 3; i++)
         r = ebm_div(g, r, ebm_offset(g, ebm_sqrt(g, ebm_offset(g, ebm_square(g, r), 1)), 1));
-    square = ebm_square(g, r);
-    sum = ebm_fill(g, r, 1. / 17);
-    for (int k = 15; k > 0; k -= 2)
-        sum = ebm_offset(g, ebm_neg(g, ebm_mul(g, sum, square)), 1. / k);
-    return ebm_scale(g, ebm_mul(g, sum, r), 4);
+    ebm_val square = ebm_square(g, r), sum = ebm_fill(g, r, -1. / 11);
+    for (int k = 9; k > 0; k -= 2)
+        sum = ebm_offset(g, ebm_mul(g, sum, square), k % 4 == 1 ? 1. / k : -1. / k);
+    return scale_exactly(g, ebm_mul(g, sum, r), 8 * times);
 }
 
 /* arctan(exp(-l/2)), the angle whose tangent is the ratio of noise to signal, as
@@ -24,13 +29,12 @@ static ebm_val arctan(ebm_graph *g, ebm_val r)
  * complement. */
 ebm_val cdrl_noise_level(ebm_graph *g, ebm_val log_snr)
 {
-    const double most = 20, right = 1.5707963267948966;
+    const double most = 20, right = 1.5707963267948966, scale = 1000;
     ebm_val l = ebm_clamp(g, log_snr, -most, most);
-    ebm_val part = ebm_scale(g, arctan(g, ebm_exp(g, ebm_scale(g, ebm_abs(g, l), -0.5))), 1 / right);
+    ebm_val part = arctan(g, ebm_exp(g, ebm_scale(g, ebm_abs(g, l), -0.5)), scale / right);
     ebm_val noisy = ebm_less(g, l, ebm_fill(g, l, 0));
 
-    part = ebm_select(g, noisy, ebm_offset(g, ebm_neg(g, part), 1), part);
-    return ebm_scale(g, part, 1000);
+    return ebm_select(g, noisy, ebm_offset(g, ebm_neg(g, part), scale), part);
 }
 
 static bool rows_fit(ebm_graph *g, ebm_val a, int64_t n, const char *what)
