@@ -343,7 +343,7 @@ const struct kernels NAME(kernels) = {
     },
     .select = { select_vv, select_sv, select_vs, select_ss },
     .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
-    .fill = fill, .add = add, .add_scaled = add_scaled, .larger = larger,
+    .fill = fill, .stream = NAME(stream), .stream_end = NAME(stream_end), .add = add, .add_scaled = add_scaled, .larger = larger,
     .place = place,
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),

@@ -20,7 +20,8 @@
 
 enum {
     TILE_MAX = 1024,             /* elements */
-    REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
+    REGISTER_BYTES = 64 << 10,   /* of a tile; about half of the registers are used in place */
+    STREAM_BYTES = 8 << 20       /* outputs from this size on are written past the caches */
 };
 
 /* An input, its axes merged.  From outer to inner, axis i has size n[i] and
@@ -52,6 +53,7 @@ struct output {
     enum ebm_type type;
     int reg;
     bool lifted;                 /* it is memory that another output overwrites */
+    bool streamed;               /* too large for caches: written past them */
 };
 
 struct instruction {
@@ -242,6 +244,21 @@ static void choose_lifted(struct group *g, int o)
             g->out[o].lifted = true;
 }
 
+/* An output that nothing of the group lies under need not pass the caches.  It
+ * is made in a register. */
+static void choose_streamed(struct group *g, int o)
+{
+    if (g->out[o].type != EBM_F32 || (size_t)g->count * sizeof(float) < STREAM_BYTES)
+        return;
+    for (int i = 0; i < g->n_instr; i++)
+        if (reads_under(g, &g->instr[i], &g->out[o]))
+            return;
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].output == o)
+            g->instr[i].output = -1;
+    g->out[o].streamed = true;
+}
+
 static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_group *plan,
                       const struct memory *memory)
 {
@@ -334,6 +351,7 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
     for (int i = 0; i < g->n_out; i++) {
         choose_in_place(g, i);
         choose_lifted(g, i);
+        choose_streamed(g, i);
     }
     return EBM_OK;
 }
@@ -581,6 +599,8 @@ static void store(const struct kernels *k, const struct output *o, struct reg r,
         k->to_i32((int32_t *)o->at + begin, r.at, n);
     else if (o->type == EBM_U8)
         k->to_u8((uint8_t *)o->at + begin, r.at, n);
+    else if (o->streamed)
+        k->stream((float *)o->at + begin, r.at, n);
     else if (r.at != (float *)o->at + begin)
         memmove((float *)o->at + begin, r.at, (size_t)n * sizeof(float));
 }
@@ -642,6 +662,7 @@ void group_range(void *self, int64_t begin, int64_t end, int thread)
         run_tile(g, begin, n, scratch);
         begin += n;
     }
+    g->k->stream_end();
 }
 
 void group_run(const struct cpu *cpu, struct group *g, char *scratch)

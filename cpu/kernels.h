@@ -34,6 +34,9 @@ struct kernels {
     void (*to_i32)(int32_t *d, const float *a, int64_t n);
     void (*to_u8)(uint8_t *d, const float *a, int64_t n);
     void (*fill)(float *d, float value, int64_t n);
+    /* Copies for arrays larger than the caches; stream_end before others read. */
+    void (*stream)(float *to, const float *from, int64_t n);
+    void (*stream_end)(void);
 
     /* Rows of channels; any n.  add: d += a.  add_scaled: d += w a.  larger: where
      * key > best (or the first NaN), key becomes best and d becomes a.  place: where
@@ -69,6 +72,8 @@ extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
 #define NAME_OF(f, isa) NAME_JOIN(f, isa)
 #define NAME(f) NAME_OF(f, ISA)
 
+void NAME(stream)(float *to, const float *from, int64_t n);
+void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);
 float NAME(amax)(const float *a, int64_t n);
 void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);

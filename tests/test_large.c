@@ -180,6 +180,14 @@ static ebm_val index_along(struct trial *t)
     return ebm_add(t->g, ebm_iota(t->g, SHAPE(30, 71, 80), 1), floats(t, SHAPE(30, 1, 80)));
 }
 
+/* Results that are written past the caches: whole lines and what is left over. */
+static ebm_val past_caches(struct trial *t)
+{
+    ebm_val x = floats(t, SHAPE(2097153));
+
+    return ebm_sub(t->g, ebm_mul(t->g, x, x), x);
+}
+
 #define CASE(f, tolerance) { #f, f, tolerance }
 static const struct {
     const char *name;
@@ -198,7 +206,7 @@ static const struct {
     CASE(nearest_adjoint, 1e-6), CASE(shrink, 1e-6),
     CASE(gather, 0), CASE(scatter, 1e-6), CASE(update, 0), CASE(normal, 0), CASE(uniform, 0),
     CASE(softmax, 1e-6), CASE(biased_silu, 1e-6), CASE(per_sample, 1e-6), CASE(per_pixel, 1e-6),
-    CASE(bytes_to_pixels, 1e-6), CASE(pixels_to_bytes, 0), CASE(index_along, 1e-6),
+    CASE(bytes_to_pixels, 1e-6), CASE(pixels_to_bytes, 0), CASE(index_along, 1e-6), CASE(past_caches, 1e-6),
 };
 
 static void test_case(ebm_backend *const *backend, size_t i)
