@@ -196,9 +196,12 @@ EBM_API int ebm_data_read(ebm_data *data, size_t index, float *pixels, int32_t *
  *   FILTER  ATTRIBUTE=NAME[|NAME]...    one of these
  *           ATTRIBUTE!=NAME[|NAME]...   none of these
  *           ATTRIBUTE=LOW..HIGH         within, for numbers
+ *           label=ATTRIBUTE[/PARTS]     what labels tell, if not the shape; of a
+ *                                       number, in which of so many equal parts
+ *                                       (2) of its range it lies
  *
- * Without COUNT there are 10,000.  Image i is a function of seed, split and i;
- * its label is its shape.  Other sizes than 32x32 are drawn, not resized. */
+ * Without COUNT there are 10,000.  Image i is a function of seed, split and i,
+ * not of what labels tell.  Other sizes than 32x32 are drawn, not resized. */
 typedef struct ebm_shapes_attributes {
     int shape;         /* circle square triangle star cross ring */
     int colour;        /* red green blue yellow purple cyan orange white */

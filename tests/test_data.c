@@ -448,6 +448,41 @@ static void test_resize(void)
 
 /* --- shapes --- */
 
+/* The class that an attribute's value belongs to. */
+static void test_shape_labels(void)
+{
+    static const struct { const char *source; int classes; const char *last; } cases[] = {
+        { "shapes:60,label=colour", 8, "white" },
+        { "shapes:60,label=background", 5, "teal" },
+        { "shapes:60,label=size,shape=star", 2, "size 0.25-0.35" },
+        { "shapes:60,x=0.2..0.8,label=x/3", 3, "x 0.6-0.8" },
+    };
+    ebm_shapes_attributes a;
+    ebm_data_info info;
+
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        ebm_data *d = open_data(cases[k].source, NULL);
+        unsigned seen = 0;
+        int wrong = !d;
+        if (d)
+            ebm_data_describe(d, &info);
+        for (size_t i = 0; d && i < 60; i++) {
+            float pixels[32 * 32 * 3];
+            int32_t label;
+            if (ebm_shapes_read(d, i, &a) < 0 || ebm_data_read(d, i, pixels, &label) < 0)
+                break;
+            int expected = k == 0 ? a.colour : k == 1 ? a.background
+                         : k == 2 ? a.size >= 0.25f : (a.x >= 0.4f) + (a.x >= 0.6f);
+            wrong += label != expected;
+            seen |= 1u << label;
+        }
+        tap_ok(d && wrong == 0 && seen == (1u << cases[k].classes) - 1 && info.classes == cases[k].classes
+               && strcmp(info.class_names[info.classes - 1], cases[k].last) == 0,
+               "%s: %d classes, the last of them %s", cases[k].source, cases[k].classes, cases[k].last);
+        ebm_data_free(d);
+    }
+}
+
 static void test_shapes(void)
 {
     static const char filtered[] =
@@ -507,7 +542,11 @@ static void test_shapes(void)
     ebm_data_free(d);
     tap_ok(strcmp(ebm_shapes_name("shape", 3), "star") == 0 && !ebm_shapes_name("shape", 6)
            && !ebm_shapes_name("hue", 0) && !ebm_shapes_name("colour", -1), "shapes: names");
+    test_shape_labels();
     refused("shapes:hue=3", NULL, EBM_ERR_ARG, "'hue' is no attribute");
+    refused("shapes:label=hue", NULL, EBM_ERR_ARG, "'hue' is no attribute");
+    refused("shapes:label=x/1", NULL, EBM_ERR_ARG, "parts");
+    refused("shapes:label=colour/2", NULL, EBM_ERR_ARG, "names, not parts");
     refused("shapes:colour=pink", NULL, EBM_ERR_ARG, "'pink'");
     refused("shapes:x=0.6..0.2", NULL, EBM_ERR_ARG, "range");
     refused("shapes:x=a..b", NULL, EBM_ERR_ARG, "range");
@@ -570,7 +609,7 @@ static void test_faults(void)
     long n;
 
     for (i = 0; i < COUNT(names); i++) {
-        const char *source = names[i] ? corpus(names[i]) : "shapes:5,shape=star|ring";
+        const char *source = names[i] ? corpus(names[i]) : "shapes:5,shape=star|ring,label=x";
         ebm_data_options o = { .height = 8, .width = 8, .channels = 1,
                                .fit = EBM_FIT_STRETCH };
         struct faults faults = { 0 };

@@ -35,7 +35,7 @@ static const struct paint { const char *name; uint8_t rgb[3]; } colours[] = {
 
 /* Attributes: the first three are one of names, the others numbers. */
 enum attribute { SHAPE, COLOUR, BACKGROUND, SIZE, X, Y, ROTATION, ATTRIBUTES };
-enum { NAMED = 3 };
+enum { NAMED = 3, PARTS_MAX = 100 };
 
 static const char *const attribute_names[ATTRIBUTES] = {
     "shape", "colour", "background", "size", "x", "y", "rotation",
@@ -56,6 +56,8 @@ struct shapes {
     uint32_t key[2];
     unsigned allowed[NAMED];          /* bit: value */
     struct range range[ATTRIBUTES];
+    int labelled;                     /* the attribute that labels tell */
+    int parts;                        /* of the range of a number */
 };
 
 const char *ebm_shapes_name(const char *attribute, int value)
@@ -133,6 +135,19 @@ static void draw_lots(const struct shapes *s, size_t index, ebm_shapes_attribute
                 ? 0 : (float)between(&s->range[ROTATION], word[1][2]);
 }
 
+static int label_of(const struct shapes *s, const ebm_shapes_attributes *a)
+{
+    const int names[NAMED] = { a->shape, a->colour, a->background };
+    const float numbers[ATTRIBUTES] = { [SIZE] = a->size, [X] = a->x, [Y] = a->y, [ROTATION] = a->rotation };
+
+    if (s->labelled < NAMED)
+        return names[s->labelled];
+    const struct range *r = &s->range[s->labelled];
+    double part = r->high > r->low ? ((double)numbers[s->labelled] - r->low) / (r->high - r->low) : 0;
+    int label = (int)(part * s->parts);
+    return label < 0 ? 0 : label < s->parts ? label : s->parts - 1;
+}
+
 /* --- drawing --- */
 
 /* Is the point in the shape of circumradius 1 around the origin, top up? */
@@ -182,7 +197,7 @@ static int read_shape(ebm_context *ctx, void *state, size_t index,
     size_t y, x, i, j, c;
 
     draw_lots(s, index, &a);
-    *label = a.shape;
+    *label = label_of(s, &a);
     int rc = image_new(ctx, image, s->height, s->width, 3, false);
     if (rc < 0)
         return rc;
@@ -220,8 +235,8 @@ static int read_shape(ebm_context *ctx, void *state, size_t index,
 static int bad_filter(ebm_context *ctx, const char *spec, const char *item, const char *why)
 {
     return ebm_fail(ctx, EBM_ERR_ARG, "%s: '%s' %s; write shapes:COUNT,ATTRIBUTE=NAME|NAME "
-                    "or ATTRIBUTE=LOW..HIGH, with shape, colour, background, size, x, y or "
-                    "rotation", spec, item, why);
+                    "ATTRIBUTE=LOW..HIGH or label=ATTRIBUTE, with shape, colour, background, size, "
+                    "x, y or rotation", spec, item, why);
 }
 
 /* "circle|ring" to bits */
@@ -261,18 +276,48 @@ static int take_range(ebm_context *ctx, const char *spec, const char *value,
     return EBM_OK;
 }
 
+/* The attribute of a name; ATTRIBUTES if there is none. */
+static int attribute_of(const char *name)
+{
+    int k = 0;
+
+    while (k < ATTRIBUTES && strcmp(attribute_names[k], name) != 0)
+        k++;
+    return k;
+}
+
+/* "colour", "x/3" */
+static int take_label(ebm_context *ctx, struct shapes *s, const char *spec, char *value)
+{
+    char *slash = strchr(value, '/');
+    int64_t parts = 2;
+
+    if (slash) {
+        *slash++ = '\0';
+        if (!number_read_integer(slash, strlen(slash), &parts) || parts < 2 || parts > PARTS_MAX)
+            return ebm_fail(ctx, EBM_ERR_ARG, "%s: a range has from 2 to %d parts", spec, PARTS_MAX);
+    }
+    if ((s->labelled = attribute_of(value)) == ATTRIBUTES)
+        return bad_filter(ctx, spec, value, "is no attribute");
+    if (slash && s->labelled < NAMED)
+        return bad_filter(ctx, spec, value, "has names, not parts");
+    s->parts = (int)parts;
+    return EBM_OK;
+}
+
 static int take_filter(ebm_context *ctx, struct shapes *s, const char *spec, char *item)
 {
     char *value = strchr(item, '=');
-    int k, rc;
+    int rc;
 
     if (!value)
         return bad_filter(ctx, spec, item, "is no filter");
     bool except = value > item && value[-1] == '!';
     value[except ? -1 : 0] = '\0';
     value++;
-    for (k = 0; k < ATTRIBUTES && strcmp(attribute_names[k], item) != 0; k++)
-        ;
+    if (strcmp(item, "label") == 0 && !except)
+        return take_label(ctx, s, spec, value);
+    int k = attribute_of(item);
     if (k == ATTRIBUTES)
         return bad_filter(ctx, spec, item, "is no attribute");
     if (k >= NAMED)
@@ -312,18 +357,29 @@ static void close_shapes(ebm_context *ctx, void *state)
     mem_free(ctx, state);
 }
 
-/* Copies of the names of shapes. */
-static int name_classes(ebm_context *ctx, struct source *source)
+/* "square"; "x 0.5-1" */
+static char *class_name(ebm_context *ctx, const struct shapes *s, int label)
 {
-    source->class_names = mem_new(ctx, COUNT(shape_names), sizeof *source->class_names);
-    if (!source->class_names)
-        return EBM_ERR_NOMEM;
-    for (; source->classes < (int)COUNT(shape_names); source->classes++) {
-        char **name = &source->class_names[source->classes];
+    if (s->labelled < NAMED)
+        return mem_strdup(ctx, ebm_shapes_name(attribute_names[s->labelled], label));
+    const struct range *r = &s->range[s->labelled];
+    double part = (r->high - r->low) / s->parts;
+    return mem_printf(ctx, "%s %.3g-%.3g", attribute_names[s->labelled], r->low + part * label,
+                      r->low + part * (label + 1));
+}
 
-        if (!(*name = mem_strdup(ctx, shape_names[source->classes])))
+static int name_classes(ebm_context *ctx, const struct shapes *s, struct source *source)
+{
+    int n = s->parts;
+
+    if (s->labelled < NAMED)
+        for (n = 0; ebm_shapes_name(attribute_names[s->labelled], n); n++)
+            ;
+    if (!(source->class_names = mem_new(ctx, (size_t)n, sizeof *source->class_names)))
+        return EBM_ERR_NOMEM;
+    for (; source->classes < n; source->classes++)
+        if (!(source->class_names[source->classes] = class_name(ctx, s, source->classes)))
             return EBM_ERR_NOMEM;
-    }
     return EBM_OK;
 }
 
@@ -343,6 +399,8 @@ int shapes_open(ebm_context *ctx, const char *spec, const struct request *reques
     s->count = COUNT_DEFAULT;
     s->height = request->height ? request->height : SIDE;
     s->width = request->width ? request->width : SIDE;
+    s->labelled = SHAPE;
+    s->parts = 2;
     s->key[0] = (uint32_t)request->seed;
     s->key[1] = (uint32_t)(request->seed >> 32);
     s->allowed[SHAPE] = (1u << COUNT(shape_names)) - 1;
@@ -354,7 +412,7 @@ int shapes_open(ebm_context *ctx, const char *spec, const struct request *reques
     s->first = request->split == SPLIT_TEST ? s->count : 0;
     mem_free(ctx, copy);
     if (rc == EBM_OK)
-        rc = name_classes(ctx, source);
+        rc = name_classes(ctx, s, source);
     if (rc < 0) {
         mem_free(ctx, s);
         source_close(ctx, source);
