@@ -124,7 +124,7 @@ static double run_calls(const struct cpu *cpu, const struct contract *contract, 
     double start = now();
 
     for (int i = 0; i < calls; i++)
-        contract_run(cpu, contract, a, b, out, scratch, NULL);
+        contract_run(cpu, contract, a, b, false, out, scratch, NULL);
     return now() - start;
 }
 

@@ -6,8 +6,14 @@
 struct contract {
     const struct algorithm *algorithm;   /* NULL: the result has no elements */
     void *self;
-    size_t scratch;
+    size_t packed, scratch;
+    float *kept;                         /* packed, if it outlives a run */
+    int64_t uses;                        /* pixels or rows that an element of b serves */
 };
+
+/* Packing an element of b takes about as long as so many multiplications with
+ * it; where it serves many more, keeping it gains nothing that is worth memory. */
+enum { FEW_USES = 1 << 12 };
 
 /* Best first; each says when it applies. */
 static const struct algorithm *const algorithms[] = {
@@ -115,7 +121,8 @@ int contract_new(const struct cpu *cpu, const struct node *node, const struct sh
     else if (!(self->self = mem_new(cpu->ctx, 1, self->algorithm->size)))
         rc = EBM_ERR_NOMEM;
     else
-        rc = self->algorithm->plan(cpu, &v, self->self, &self->scratch);
+        rc = self->algorithm->plan(cpu, &v, self->self, &self->packed, &self->scratch);
+    self->uses = v.op == OP_MATMUL ? v.rows : v.n * v.p * v.q;
     if (rc < 0) {
         contract_free(cpu, self);
         *contract = NULL;
@@ -129,6 +136,7 @@ void contract_free(const struct cpu *cpu, struct contract *contract)
         return;
     if (contract->self)
         contract->algorithm->free(cpu->ctx, contract->self);
+    mem_free(cpu->ctx, contract->kept);
     mem_free(cpu->ctx, contract->self);
     mem_free(cpu->ctx, contract);
 }
@@ -138,14 +146,27 @@ const char *contract_algorithm(const struct contract *contract)
     return contract->algorithm ? contract->algorithm->name : "";
 }
 
+int64_t contract_keep(const struct cpu *cpu, struct contract *contract, int64_t limit)
+{
+    if (contract->packed == 0 || contract->packed > (size_t)limit || contract->uses > FEW_USES)
+        return 0;
+    contract->kept = mem_new(cpu->ctx, contract->packed, 1);
+    return contract->kept ? (int64_t)contract->packed : EBM_ERR_NOMEM;
+}
+
 size_t contract_scratch(const struct contract *contract)
 {
-    return contract->scratch;
+    return (contract->kept ? 0 : contract->packed) + contract->scratch;
 }
 
 void contract_run(const struct cpu *cpu, const struct contract *contract, const float *a,
-                  const float *b, float *out, void *scratch, const struct epilogue *epilogue)
+                  const float *b, bool same, float *out, void *scratch,
+                  const struct epilogue *epilogue)
 {
+    float *packed = contract->kept ? contract->kept : scratch;
+    float *rest = (float *)((char *)scratch + (contract->kept ? 0 : contract->packed));
+
     if (contract->algorithm)
-        contract->algorithm->run(cpu, contract->self, a, b, out, scratch, epilogue);
+        contract->algorithm->run(cpu, contract->self, a, same && contract->kept ? NULL : b, out,
+                                 packed, rest, epilogue);
 }

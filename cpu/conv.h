@@ -34,10 +34,13 @@ struct problem {
 struct algorithm {
     const char *name;
     bool (*applies)(const struct problem *v);
-    /* Fills self (zeroed memory of `size` bytes) and the bytes of scratch. */
-    int (*plan)(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch);
+    /* Fills self (zeroed memory of `size` bytes), the bytes that b is packed into
+     * (whole cache lines; 0, as it was: b is read where it lies), and of scratch. */
+    int (*plan)(const struct cpu *cpu, const struct problem *v, void *self,
+                size_t *packed, size_t *scratch);
+    /* b NULL: `packed` holds it already. */
     void (*run)(const struct cpu *cpu, const void *self, const float *a, const float *b,
-                float *out, float *scratch, const struct epilogue *epilogue);
+                float *out, float *packed, float *scratch, const struct epilogue *epilogue);
     void (*free)(ebm_context *ctx, void *self);      /* half-built ones too */
     size_t size;
 };

@@ -83,10 +83,12 @@ static int tiles_plan(ebm_context *ctx, struct filter *s)
     return EBM_OK;
 }
 
-static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
+static int plan(const struct cpu *cpu, const struct problem *v, void *self,
+                size_t *packed, size_t *scratch)
 {
     struct filter *s = self;
     int rc = EBM_OK;
+    (void)packed;
 
     s->v = *v;
     s->u = cpu->ukernel;
@@ -256,9 +258,10 @@ static void collect_depthwise(const struct filter *s, int64_t channel, const flo
 }
 
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *y,
-                float *out, float *scratch, const struct epilogue *epilogue)
+                float *out, float *packed, float *scratch, const struct epilogue *epilogue)
 {
     const struct filter *s = self;
+    (void)packed;
     size_t slot_size = line_up((size_t)s->sums);
     float *owned = scratch + (size_t)s->slots * slot_size;
     int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;

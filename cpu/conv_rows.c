@@ -400,7 +400,8 @@ static bool blis_applies(const struct rows *s)
         && s->v.depth >= BLIS_DEPTH;
 }
 
-static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
+static int plan(const struct cpu *cpu, const struct problem *v, void *self,
+                size_t *packed, size_t *scratch)
 {
     struct rows *s = self;
     int rc;
@@ -417,13 +418,13 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
 
     s->packs = blis_applies(s);
 
-    /* packed filters | transposed A | per thread: copy of the band, a tile, and
+    /* transposed A | per thread: copy of the band, a tile, and
      * for BLIS a block of the band as panels */
     int64_t panelled = divide_up(s->band.band_units, s->u->MR) * s->u->MR;
     s->own = line_up(band_size(&s->band)) + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
            + (s->packs ? line_up((size_t)(panelled * BLOCK_DEPTH)) : 0);
-    *scratch = (line_up((size_t)(v->batch * s->packed))
-                + line_up((size_t)(v->batch * s->transposed))
+    *packed = line_up((size_t)(v->batch * s->packed)) * sizeof(float);
+    *scratch = (line_up((size_t)(v->batch * s->transposed))
                 + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
 }
@@ -725,12 +726,11 @@ static void transpose(const float *a, float *to, int64_t rows, int64_t depth, in
 }
 
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *f,
-                float *out, float *scratch, const struct epilogue *epilogue)
+                float *out, float *packed, float *scratch, const struct epilogue *epilogue)
 {
     const struct rows *s = self;
     const struct problem *v = &s->v;
-    float *packed = scratch;
-    float *turned = packed + line_up((size_t)(v->batch * s->packed));
+    float *turned = scratch;
     float *owned = turned + line_up((size_t)(v->batch * s->transposed));
     int64_t stripes = s->transposed ? divide_up(v->rows, SQUARE) : 0;
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
@@ -743,7 +743,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         int thread = thread_index();
         float *own = owned + (size_t)thread * s->own;
 
-        for (int i = 0; i < s->phases; i++) {
+        for (int i = 0; f && i < s->phases; i++) {
             const struct phase *ph = &s->phase[i];
             int64_t pieces = phase_pieces(s, ph);
             #pragma omp for schedule(static) nowait
@@ -755,7 +755,9 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         for (int64_t i = 0; i < v->batch * stripes; i++)
             transpose(x + i / stripes * x_batch, turned + i / stripes * x_batch,
                       v->rows, v->depth, i % stripes);
-        #pragma omp barrier
+        if (f || stripes) {
+            #pragma omp barrier
+        }
         #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < v->batch * s->band.bands; i++) {
             int64_t batch = i / s->band.bands;

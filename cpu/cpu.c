@@ -15,7 +15,7 @@
 #include "step.h"
 #include "store.h"
 
-enum { MAX_THREADS = 1024 };
+enum { MAX_THREADS = 1024, KEPT = 1 << 25 };
 
 struct device_buffer {
     char *bytes;
@@ -33,6 +33,7 @@ struct device_program {
     char *scratch;
     char **slots, **feeds;       /* what memory points to */
     int n_feeds, n_steps, n_copies;
+    int64_t may_keep;            /* bytes for packed weights that are left */
     double *seconds;             /* of steps and of the copies, if they are timed */
     struct step_run *steps;
     struct copy_run { void *to; const void *from; size_t bytes; } *copies;
@@ -126,7 +127,7 @@ static void contract_step(const struct cpu *cpu, const struct step_run *s)
 
     if (s->group)
         group_begin(s->group, s->scratch + contract_scratch(s->own));
-    contract_run(cpu, s->own, s->in[0], s->in[1], s->out, s->scratch,
+    contract_run(cpu, s->own, s->in[0], s->in[1], s->same, s->out, s->scratch,
                  s->group ? &epilogue : NULL);
 }
 
@@ -174,6 +175,11 @@ static int (*const prepare[OP_COUNT])(const struct cpu *cpu, struct step_run *s)
     [OP_GATHER] = index_prepare, [OP_SCATTER] = index_prepare, [OP_UPDATE] = index_prepare,
 };
 
+static bool same_slot(const struct place *a, const struct place *b)
+{
+    return a->space == SPACE_STATE && b->space == SPACE_STATE && a->index == b->index;
+}
+
 /* Node, operands and result of a step. */
 static int resolve(struct device_program *p, const struct plan *plan, const struct step *step,
                    struct step_run *s)
@@ -199,6 +205,42 @@ static int resolve(struct device_program *p, const struct plan *plan, const stru
     return EBM_OK;
 }
 
+/* Whether the program itself never writes there: what is read is then the same
+ * in all runs of a row. */
+static bool constant(const struct plan *plan, const struct place *at)
+{
+    if (at->space == SPACE_FEED)
+        return true;
+    if (at->space != SPACE_STATE)
+        return false;
+    for (int i = 0; i < plan->n_copies; i++)
+        if (same_slot(&plan->copies[i].to, at))
+            return false;
+    for (int i = 0; i < plan->n_steps; i++) {
+        const struct step *s = &plan->steps[i];
+        if (same_slot(&s->out, at))
+            return false;
+        for (int o = 0; s->group && o < s->group->n_out; o++)
+            if (same_slot(&s->group->out[o].place, at))
+                return false;
+    }
+    return true;
+}
+
+/* Weights that stay as they are stay packed, too. */
+static int keep_packed(struct device_program *p, const struct plan *plan,
+                       const struct step *step, struct step_run *s)
+{
+    if (s->release != contract_release || !constant(plan, &step->in[1]))
+        return EBM_OK;
+    int64_t bytes = contract_keep(p->cpu, s->own, p->may_keep);
+    if (bytes < 0)
+        return (int)bytes;
+    p->may_keep -= bytes;
+    s->scratch_size = contract_scratch(s->own);
+    return EBM_OK;
+}
+
 static int make_ready(struct device_program *p, const struct plan *plan, const struct step *step,
                       struct step_run *s)
 {
@@ -210,7 +252,8 @@ static int make_ready(struct device_program *p, const struct plan *plan, const s
     if (!prepare[step->op])
         return ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: %s is not an operation that runs",
                         op_info[step->op].name);
-    if ((rc = prepare[step->op](cpu, s)) < 0 || !step->group)
+    if ((rc = prepare[step->op](cpu, s)) < 0
+        || (rc = keep_packed(p, plan, step, s)) < 0 || !step->group)
         return rc;
     if ((rc = group_new(cpu, step->group, &p->memory, s->out, &s->group)) < 0)
         return rc;
@@ -300,6 +343,13 @@ static void program_free(ebm_backend *base, struct device_program *p)
     mem_free(ctx, p);
 }
 
+/* Bytes for packed weights: that is felt where images are few or small, so the
+ * arena is no measure alone. */
+static int64_t most_kept(const struct plan *plan)
+{
+    return plan->arena / 4 > KEPT ? plan->arena / 4 : KEPT;
+}
+
 static int compile(ebm_backend *base, const struct plan *plan,
                    struct device_buffer *const *slots, const size_t *feeds,
                    struct device_program **program)
@@ -312,6 +362,7 @@ static int compile(ebm_backend *base, const struct plan *plan,
     if (!p)
         return EBM_ERR_NOMEM;
     p->cpu = &b->cpu;
+    p->may_keep = most_kept(plan);
     if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = make_all(p, plan)) < 0) {
         program_free(base, p);
         return rc;
@@ -369,15 +420,20 @@ static int peaks_of(ebm_backend *b, ebm_peaks *peaks)
     return cpu_peaks(&((struct backend *)b)->cpu, peaks);
 }
 
+static void run_once(const struct device_program *p)
+{
+    for (int i = 0; i < p->n_steps; i++)
+        p->steps[i].run(p->cpu, &p->steps[i]);
+    run_copies(p);
+}
+
 static int run(ebm_backend *b, struct device_program *p, int times)
 {
     (void)b;
-    for (; p->seconds && times > 0; times--)
-        run_timed(p);
-    while (times-- > 0) {
+    for (int t = 0; t < times; t++) {
         for (int i = 0; i < p->n_steps; i++)
-            p->steps[i].run(p->cpu, &p->steps[i]);
-        run_copies(p);
+            p->steps[i].same = t > 0;
+        (p->seconds ? run_timed : run_once)(p);
     }
     return EBM_OK;
 }

@@ -59,6 +59,7 @@ struct step_run {
     char *scratch;           /* scratch_size bytes, shared with other steps */
     size_t scratch_size;
     struct group *group;     /* an epilogue, or all there is */
+    bool same;               /* a contraction's second operand is that of the run before */
 };
 
 /* Prepare a step whose node, operands and result are set: set run, own,

@@ -102,7 +102,8 @@ static bool applies(const struct problem *v)
 
 /* ---- plan ------------------------------------------------------------- */
 
-static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
+static int plan(const struct cpu *cpu, const struct problem *v, void *self,
+                size_t *packed, size_t *scratch)
 {
     struct winograd_rows *s = self;
     bool data = v->op == OP_CONV_DATA;
@@ -136,13 +137,13 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     s->m_tile = odd_lines(block_panels * s->u->NR);
     s->m_point = odd_lines(s->tiling.block_tiles * s->m_tile);
 
-    /* U | per thread: zeros, what falls outside, a tile, V or taps, M */
+    /* U, packed; per thread: zeros, what falls outside, a tile, V or taps, M */
     s->own = line_up((size_t)s->depth) + line_up((size_t)s->columns)
            + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
            + line_up((size_t)most(s->f->points * s->v_point, WINOGRAD_TAPS * CHUNK * s->u->NR))
            + line_up((size_t)(s->f->points * s->m_point));
-    *scratch = (line_up((size_t)(s->panels * s->u_panel)) + (size_t)cpu->threads * s->own)
-             * sizeof(float);
+    *packed = line_up((size_t)(s->panels * s->u_panel)) * sizeof(float);
+    *scratch = (size_t)cpu->threads * s->own * sizeof(float);
     return EBM_OK;
 }
 
@@ -288,11 +289,10 @@ static void run_block(const struct winograd_rows *s, int64_t block, const float 
 }
 
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *f,
-                float *out, float *scratch, const struct epilogue *epilogue)
+                float *out, float *u, float *scratch, const struct epilogue *epilogue)
 {
     const struct winograd_rows *s = self;
-    float *u = scratch, *owned = u + line_up((size_t)(s->panels * s->u_panel));
-    int64_t pieces = s->panels * divide_up(s->depth, CHUNK);
+    int64_t pieces = !f ? 0 : s->panels * divide_up(s->depth, CHUNK);
     int64_t work = s->v.n * s->v.p * s->v.q * s->v.c * s->v.k;
     int threads = work > SMALL ? cpu->threads : 1;
     (void)threads;               /* without OpenMP nobody reads it */
@@ -300,7 +300,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int thread = thread_index();
-        float *own = owned + (size_t)thread * s->own;
+        float *own = scratch + (size_t)thread * s->own;
 
         #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++)

@@ -47,10 +47,12 @@ static int64_t row_tile(const struct winograd_filter *s, int64_t i)
     return least(i * s->u->MR, s->v.c - s->u->MR);
 }
 
-static int plan(const struct cpu *cpu, const struct problem *v, void *self, size_t *scratch)
+static int plan(const struct cpu *cpu, const struct problem *v, void *self,
+                size_t *packed, size_t *scratch)
 {
     struct winograd_filter *s = self;
     const struct ukernel *u = cpu->ukernel;
+    (void)packed;
 
     s->v = *v;
     s->u = u;
@@ -182,9 +184,10 @@ static void collect(const struct winograd_filter *s, int64_t piece, const float 
 }
 
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *y,
-                float *out, float *scratch, const struct epilogue *epilogue)
+                float *out, float *packed, float *scratch, const struct epilogue *epilogue)
 {
     const struct winograd_filter *s = self;
+    (void)packed;
     float *u = scratch, *v = u + line_up((size_t)(s->panels * s->u_panel));
     float *w = v + line_up((size_t)(s->f->points * s->v_point));
     float *owned = w + line_up((size_t)(s->panels * s->w_panel));

@@ -144,7 +144,7 @@ static double worst_largest; /* error over a result's largest value */
 /* Run once; false and a note if anything is wrong. */
 static bool run_once(const struct cpu *cpu, const struct node *node, const struct shape *as,
                      const struct shape *bs, const float *a, const float *b, struct sums ref,
-                     float *out, bool with_epilogue)
+                     float *out, bool with_epilogue, bool keep)
 {
     int64_t count = shape_count(&node->shape);
     double largest = 0, largest_error = 0, largest_size = 0;
@@ -159,9 +159,17 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
         tap_note("not by Winograd's algorithm but by %s", contract_algorithm(contract));
         good = false;
     }
+    int64_t kept = keep ? contract_keep(cpu, contract, INT64_MAX) : 0;
+    if (kept < 0) {
+        tap_note("no memory for what is packed");
+        good = false;
+    }
     /* What scratch and result held before must not matter. */
     size_t size = contract_scratch(contract);
     void *scratch = mem_new(cpu->ctx, size + 1, 1);
+    memset(out, 0xff, (size_t)count * sizeof *out);
+    if (kept > 0)            /* by a run that packs b, to be run again without */
+        contract_run(cpu, contract, a, b, false, out, scratch, NULL);
     memset(scratch, 0xff, size);
     memset(out, 0xff, (size_t)count * sizeof *out);
 
@@ -169,7 +177,7 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
     probe.seen = mem_new(cpu->ctx, (size_t)count + 1, sizeof *probe.seen);
     probe.times = mem_new(cpu->ctx, (size_t)count + 1, sizeof *probe.times);
     struct epilogue epilogue = { watch, &probe };
-    contract_run(cpu, contract, a, b, out, scratch, with_epilogue ? &epilogue : NULL);
+    contract_run(cpu, contract, a, kept > 0 ? NULL : b, kept > 0, out, scratch, with_epilogue ? &epilogue : NULL);
     contract_free(cpu, contract);
 
     for (int64_t i = 0; i < count; i++)
@@ -227,7 +235,8 @@ static bool examine(ebm_context *ctx, const struct node *node,
             struct cpu cpu = { .ctx = ctx, .threads = threads, .ukernel = kernels[i],
                                .exact = exact };
             bool first = threads == 1;
-            if (!run_once(&cpu, node, as, bs, a, b, ref, first ? one : out, threads != 2)) {
+            if (!run_once(&cpu, node, as, bs, a, b, ref, first ? one : out, threads != 2,
+                          threads == 2)) {
                 tap_note("with %s and %d threads", kernels[i]->name, threads);
                 good = false;
             }
