@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "faults.h"
 #include "golden.h"
 #include "nets/cdrl.h"
 #include "tap.h"
@@ -504,6 +505,65 @@ static void check_refusals(ebm_context *ctx)
     }
 }
 
+/* ---- memory ---- */
+
+/* Both networks and DRL's, with gradients: the first failure's status. */
+static int built(ebm_context *ctx)
+{
+    const struct cdrl_energy_spec energy = { .width = 4, .blocks = 1, .multipliers = { 1, 2 }, .labels = 2 };
+    const struct cdrl_energy_spec drl = { .width = 4, .blocks = 1, .multipliers = { 1, 2 }, .drl = true,
+                                          .attention = 1 };
+    const struct cdrl_proposal_spec proposal = { .width = 4, .stages = 2, .blocks = 1, .attention = 1,
+                                                 .groups = 2, .dropout = 0.1 };
+    struct ebm_backend nothing = { .ctx = ctx };
+    ebm_store *store = NULL;
+    ebm_graph *g = NULL;
+    ebm_outputs out = { 0 };
+    int rc;
+
+    if ((rc = ebm_store_new(&nothing, &store)) < 0 || (rc = ebm_graph_new(store, &g)) < 0)
+        goto end;
+    ebm_net net = { .graph = g, .region = "energy", .training = true, .effects = &out };
+    ebm_val x = ebm_feed(g, "x", EBM_F32, 4, (int64_t[]){ 2, 4, 4, 3 });
+    ebm_val level = ebm_iota(g, 1, (int64_t[]){ 2 }, 0);
+    net.counter = ebm_state(g, "rng", EBM_I32, 1, (int64_t[]){ 4 }, (ebm_init){ EBM_INIT_CONST, 0, 0 });
+    ebm_val n = cdrl_log_density(&net, &energy, x, level, level);
+    ebm_grad_region(g, ebm_sum_all(g, n), "energy");
+    net.region = "drl";
+    ebm_grad_region(g, ebm_sum_all(g, cdrl_log_density(&net, &drl, x, level, 0)), "drl");
+    net.region = "proposal";
+    ebm_grad_region(g, ebm_sum_all(g, cdrl_proposal(&net, &proposal, x, level, 0)), "proposal");
+    rc = ebm_graph_status(g);
+end:
+    ebm_graph_free(g);
+    ebm_store_free(store);
+    return rc;
+}
+
+static void check_memory(void)
+{
+    struct faults f = { -1, false, 0 };
+    ebm_host host = fault_host(&f);
+    int wrong = 0, leaks = 0, rc;
+    long n;
+
+    for (n = 0; ; n++) {
+        ebm_context *ctx;
+        fault_arm(&f, n);
+        rc = ebm_context_new(&host, &ctx);
+        if (rc >= 0)
+            rc = built(ctx);
+        wrong += f.fired && rc != EBM_ERR_NOMEM;
+        ebm_context_free(ctx);
+        leaks += f.live != 0;
+        f.live = 0;
+        if (!f.fired)
+            break;
+    }
+    tap_ok(rc >= 0 && wrong == 0 && leaks == 0,
+           "each of %ld allocations that fails is reported, and nothing is lost", n);
+}
+
 int main(void)
 {
     ebm_context *ctx;
@@ -515,6 +575,7 @@ int main(void)
     for (size_t i = 0; i < COUNT(sizes); i++)
         check_size(ctx, &sizes[i]);
     check_refusals(ctx);
+    check_memory();
     if (ebm_backend_open(ctx, "cpu", 1, &cpu) < 0) {
         tap_ok(false, "the CPU opens: %s", ebm_message(ctx));
         return tap_done();

@@ -5,8 +5,16 @@
  *
  * A residual network gives the log density of a noised image; the initializer, a
  * U-Net, guesses the image of the level below.  Both are told the level by a
- * sinusoidal embedding, and perhaps a label.  Weights have the names that the
- * authors' checkpoints have; filters are [out,r,s,in], as everywhere.
+ * sinusoidal embedding, and perhaps a label.
+ *
+ * Weights have the names that the authors' checkpoints have, where CDRL's say
+ *
+ *   weight_orig             for a weight with vectors weight_u and weight_v
+ *   [out,in,r,s]            for filters [out,r,s,in]; weight_v as well
+ *   [1,out,1,1]             for g [out]
+ *   [out,in,1,1]            for to_qkv, to_out and res_conv [out,in]
+ *
+ * DRL's have W [r,s,in,out] or [in,out], b, g, and u [1,out].
  *
  * x may also be points [n,d]: then these are the networks of the authors' toy,
  * with linear maps for convolutions, without pooling and attention. */
