@@ -92,17 +92,23 @@ ebm_val cdrl_noise_level(ebm_graph *g, ebm_val log_snr);
  * [1] for the n of x. */
 bool cdrl_told(ebm_graph *g, ebm_val x, ebm_val level, ebm_val labels, int64_t classes);
 
-/* drl.c: a map as DRL has it: 3x3 convolution of images, linear map of rows. */
-enum drl_kind {
-    DRL_FREE,                    /* no spectral norm */
-    DRL_NORMED,
-    DRL_SMALL                    /* starts near 0 and may stay below norm 1; then a
-                                  * learned factor for each channel */
+/* cdrl_map.c: maps of log densities: 3x3 convolution of images, linear map of
+ * rows; result y factor + bias. */
+enum cdrl_kind {
+    CDRL_NORMED,
+    CDRL_SMALL,                  /* DRL: starts near 0 and may stay below norm 1 */
+    CDRL_SMALL_FREE,             /* the same without spectral norm */
+    CDRL_FREE                    /* no spectral norm */
 };
-/* calls: power iterations until the singular value is taken. */
-ebm_val drl_map(ebm_net *net, const char *name, ebm_val x, int64_t out,
-                enum drl_kind kind, int calls);
-/* Self-attention over pixels, added to x; starts near the identity. */
+struct cdrl_map {
+    ebm_val y;
+    ebm_val factor;              /* a scalar; 0: 1 */
+    ebm_val bias;                /* [out] */
+};
+struct cdrl_map cdrl_map(ebm_net *net, const struct cdrl_energy_spec *spec, const char *name,
+                         ebm_val x, int64_t out, enum cdrl_kind kind);
+ebm_val cdrl_mapped(ebm_graph *g, struct cdrl_map map);
+/* Self-attention of DRL over pixels, added to x; starts near the identity. */
 ebm_val drl_attention(ebm_net *net, ebm_val x);
 
 #endif

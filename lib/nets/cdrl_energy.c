@@ -43,14 +43,7 @@ static ebm_val act(struct build *b, ebm_val x)
 /* Convolution of images, linear map of points and embeddings, normalised. */
 static ebm_val map(struct build *b, const char *name, ebm_val x, int64_t out)
 {
-    int64_t n[EBM_MAX_RANK];
-
-    if (b->spec->drl)
-        return drl_map(b->net, name, x, out, DRL_NORMED, b->spec->calls);
-    if (ebm_shape(b->g, x, n) == 2)
-        return ebm_linear(b->net, name, x, &(ebm_layer){ .out = out, .spectral_norm = true });
-    return ebm_conv_layer(b->net, name, x, &(ebm_layer){
-        .out = out, .kernel = 3, .pad = 1, .spectral_norm = true });
+    return cdrl_mapped(b->g, cdrl_map(b->net, b->spec, name, x, out, CDRL_NORMED));
 }
 
 /* [n,c] to be added to images [n,h,w,c]. */
@@ -77,30 +70,46 @@ static ebm_val embedding(struct build *b, ebm_val level, ebm_val labels)
     return e;
 }
 
-static ebm_val last_conv(struct build *b, ebm_val h, ebm_val gain, int64_t out)
+/* What is the same for all pixels is put together first: bias and level to one
+ * addend, the two factors to one. */
+static ebm_val first_conv(struct build *b, ebm_val x, int64_t out, int rank)
 {
+    ebm_graph *g = b->g;
+    struct cdrl_map m = cdrl_map(b->net, b->spec, b->names->conv1, act(b, x), out, CDRL_NORMED);
+    ebm_val told = map(b, b->names->level, act(b, b->e), out);
+
+    if (!b->spec->drl)
+        told = act(b, told);
+    m.bias = over_space(g, ebm_add(g, told, m.bias), rank);
+    return cdrl_mapped(g, m);
+}
+
+static ebm_val last_conv(struct build *b, ebm_val h, int64_t out)
+{
+    const ebm_init one = { EBM_INIT_CONST, 1, 0 };
+    ebm_graph *g = b->g;
+    struct cdrl_map m = cdrl_map(b->net, b->spec, b->names->conv2, h, out,
+                                 b->spec->drl ? CDRL_SMALL : CDRL_NORMED);
+
     if (b->spec->drl)
-        return drl_map(b->net, b->names->conv2, h, out, DRL_SMALL, b->spec->calls);
-    return ebm_mul(b->g, map(b, b->names->conv2, h, out), gain);
+        ebm_net_enter(b->net, b->names->conv2);
+    ebm_val gain = ebm_net_param(b->net, "g", 1, &out, one);
+    if (b->spec->drl)
+        ebm_net_leave(b->net);
+    m.factor = m.factor ? ebm_mul(g, gain, m.factor) : gain;
+    m.bias = ebm_mul(g, gain, m.bias);
+    return cdrl_mapped(g, m);
 }
 
 static ebm_val block(struct build *b, ebm_val x, int64_t out)
 {
-    const ebm_init one = { EBM_INIT_CONST, 1, 0 };
-    ebm_graph *g = b->g;
     int64_t n[EBM_MAX_RANK];
-    int rank = ebm_shape(g, x, n);
+    int rank = ebm_shape(b->g, x, n);
 
     if (rank < 2)
         return 0;
-    ebm_val gain = b->spec->drl ? 0 : ebm_net_param(b->net, "g", 1, &out, one);
-    ebm_val h = map(b, b->names->conv1, act(b, x), out);
-    ebm_val told = map(b, b->names->level, act(b, b->e), out);
-    if (!b->spec->drl)
-        told = act(b, told);
-    h = ebm_add(g, h, over_space(g, told, rank));
-    h = last_conv(b, act(b, h), gain, out);
-    return ebm_add(g, h, n[rank - 1] == out ? x : map(b, b->names->skip, x, out));
+    ebm_val h = last_conv(b, act(b, first_conv(b, x, out, rank)), out);
+    return ebm_add(b->g, h, n[rank - 1] == out ? x : map(b, b->names->skip, x, out));
 }
 
 /* The block's scope: as one of a list, or by stage and number. */
@@ -166,7 +175,8 @@ static ebm_val head(struct build *b, ebm_val h)
         return 0;
     h = ebm_reshape(g, ebm_sum(g, h, 1u << 1 | 1u << 2), 2, (int64_t[]){ n[0], n[3] });
     ebm_val e = act(b, b->e);
-    ebm_val v = b->spec->drl ? drl_map(b->net, b->names->head, e, n[3], DRL_FREE, 0)
+    ebm_val v = b->spec->drl
+              ? cdrl_mapped(g, cdrl_map(b->net, b->spec, b->names->head, e, n[3], CDRL_FREE))
               : ebm_linear(b->net, b->names->head, e, &(ebm_layer){ .out = n[3], .no_bias = true });
     return ebm_reshape(g, ebm_sum(g, ebm_mul(g, h, v), 1u << 1), 1, n);
 }

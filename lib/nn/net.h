@@ -24,9 +24,9 @@ void net_assign(ebm_net *net, ebm_val state, ebm_val a);
 int net_shape(ebm_net *net, const char *layer, ebm_val x, int least, int most,
               int64_t n[EBM_MAX_RANK]);
 
-/* spectral.c: weight divided by its largest singular value; axis `out` counts
+/* spectral.c: the largest singular value of a weight, a scalar; axis `out` counts
  * the rows of the matrix. */
-ebm_val spectral_norm(ebm_net *net, const char *name, ebm_val weight, int out);
+ebm_val largest_singular(ebm_net *net, const char *name, ebm_val weight, int out);
 /* Filters of axis 0 centred and divided by their deviation. */
 ebm_val weight_standard(ebm_net *net, const char *name, ebm_val weight);
 

@@ -17,7 +17,7 @@ static ebm_val unit(ebm_graph *g, ebm_val a)
     return ebm_div(g, a, ebm_max(g, ebm_norm(g, a), ebm_const(g, 1e-12)));
 }
 
-ebm_val spectral_norm(ebm_net *net, const char *name, ebm_val weight, int out)
+ebm_val largest_singular(ebm_net *net, const char *name, ebm_val weight, int out)
 {
     static const int out_last[] = { 3, 0, 1, 2 };
     const ebm_init random_unit = { EBM_INIT_UNIT, 0, 0 };
@@ -45,8 +45,7 @@ ebm_val spectral_norm(ebm_net *net, const char *name, ebm_val weight, int out)
     }
     ebm_val wv = ebm_reshape(g, ebm_matmul(g, w, ebm_stop(g, column), false, false),
                              2, (int64_t[]){ 1, n[0] });
-    ebm_val sigma = ebm_sum_all(g, ebm_mul(g, ebm_stop(g, row), wv));
-    return ebm_div(g, weight, sigma);
+    return ebm_sum_all(g, ebm_mul(g, ebm_stop(g, row), wv));
 }
 
 /* (w - mean) / (deviation + 1e-5) by filter, the unbiased deviation (Qiao et

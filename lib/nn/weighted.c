@@ -90,7 +90,7 @@ static ebm_val weight_of(ebm_net *net, const char *name, const ebm_layer *l,
 
     if (l->weight_standard)
         w = weight_standard(net, name, w);
-    return l->spectral_norm ? spectral_norm(net, name, w, out_axis) : w;
+    return l->spectral_norm ? ebm_div(net->graph, w, largest_singular(net, name, w, out_axis)) : w;
 }
 
 static ebm_val add_bias(ebm_net *net, const char *name, const ebm_layer *l, ebm_val y, double fan_in)
