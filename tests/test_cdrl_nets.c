@@ -325,6 +325,11 @@ static const struct size_case {
     { "CDRL of width 256", { .width = 256, .multipliers = { 1, 2, 2, 2 }, .blocks = 8 }, { 0 }, 4, 32,
       139265536, 233, -1 },
     { "DRL, CIFAR-10", { PUBLISHED, .blocks = 8, .drl = true }, { 0 }, 4, 32, 34833408, 234, -1 },
+    /* by summing their layers */
+    { "DRL, CelebA 64x64", { .width = 128, .multipliers = { 1, 2, 2, 2, 4 }, .blocks = 6, .drl = true }, { 0 },
+      4, 64, 56269568, 222, -1 },
+    { "DRL, LSUN 128x128", { .width = 128, .multipliers = { 1, 2, 2, 2, 4, 4 }, .blocks = 5, .drl = true },
+      { 0 }, 4, 128, 71904512, 222, -1 },
     { "CDRL, toy", { PUBLISHED, .blocks = 1 }, { 0 }, 2, 2, 1217920, 37, -1 },
     { "initializer, CIFAR-10", { 0 }, { INITIALIZER, .blocks = 3 }, 4, 32, 3769795, 394, 0 },
     /* the published count of 306 tensors is with the label's two */
