@@ -22,11 +22,11 @@
 enum { DEFAULT_COUNT = 64 };
 
 static struct {
-    const char *out, *backend;
+    const char *out, *backend, *image, *mask;
     struct texts settings;
     struct integer n, first, seed, threads, columns;
     size_t max_memory;
-    bool raw, profile, quiet, json;
+    bool stages, raw, profile, quiet, json;
 } given = { .backend = "auto" };
 
 static const struct option_row rows[] = {
@@ -40,6 +40,9 @@ static const struct option_row rows[] = {
     { "set", 's', OPTION_TEXTS, "KEY=VALUE", "change a setting sample.*; again for others",
       &given.settings, 0, 0 },
     { "columns", 'c', OPTION_INTEGER, "N", "of the grid", &given.columns, 1, 10000 },
+    { "image", 0, OPTION_TEXT, "FILE", "complete this image, with --mask", &given.image, 0, 0 },
+    { "mask", 0, OPTION_TEXT, "FILE", "an image: white is drawn anew, black kept", &given.mask, 0, 0 },
+    { "stages", 0, OPTION_FLAG, NULL, "a row for each image: its way from noise", &given.stages, 0, 0 },
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
@@ -61,6 +64,8 @@ struct work {
     uint64_t seed;
     size_t pixels;                  /* of an image */
     float *images;
+    float *picture, *mask;          /* to complete, or NULL */
+    int64_t stages;                 /* pictures of an image; 1: it alone */
     int64_t done;
     struct progress bar;
     char settings[2048];            /* sample.* in force, a line each */
@@ -126,13 +131,14 @@ static int write_picture(struct work *w, const char *path, const float *images,
     const ebm_picture picture = {
         .images = images, .n = n,
         .height = w->info->height, .width = w->info->width, .channels = w->info->channels,
-        .columns = n > 1 ? (int)given.columns.value : 1, .scale = scale,
+        .columns = w->stages > 1 ? (int)w->stages : n > 1 ? (int)given.columns.value : 1,
+        .scale = scale,
         .text = text, .n_text = COUNT(text),
     };
 
     snprintf(software, sizeof software, "ebm-sample %s", ebm_version());
     snprintf(seed, sizeof seed, "%" PRIu64, w->seed);
-    snprintf(numbers, sizeof numbers, "%" PRId64 "-%" PRId64, number, number + n - 1);
+    snprintf(numbers, sizeof numbers, "%" PRId64 "-%" PRId64, number, number + n / w->stages - 1);
     int rc = ebm_picture_write(w->context, path, &picture);
     return rc < 0 ? tool_fail(w->context, rc) : 0;
 }
@@ -177,10 +183,34 @@ static int write_together(struct work *w)
         return 0;
     if (ends_with(given.out, ".npy"))
         return write_npy(w);
-    return write_picture(w, given.out, w->images, given.first.value, w->done, 0);
+    return write_picture(w, given.out, w->images, given.first.value, w->done * w->stages, 0);
 }
 
 /* --- drawing --- */
+
+/* Some images of the series, their stages side by side. */
+static int draw_some(struct work *w, int64_t first, int64_t n, float *images)
+{
+    ebm_draw draw = {
+        .seed = w->seed, .first = first, .n = n, .picture = w->picture, .mask = w->mask,
+        .progress = on_progress, .user = w,
+    };
+    float *last;
+    int rc;
+
+    if (w->stages == 1)
+        return ebm_model_draw(w->model, &draw, images);
+    draw.stages = calloc((size_t)(w->stages * n), w->pixels * sizeof *images);
+    last = calloc((size_t)n, w->pixels * sizeof *images);
+    rc = draw.stages && last ? ebm_model_draw(w->model, &draw, last) : EBM_ERR_NOMEM;
+    for (int64_t i = 0; rc >= 0 && i < n; i++)
+        for (int64_t k = 0; k < w->stages; k++)
+            memcpy(images + (size_t)(i * w->stages + k) * w->pixels,
+                   draw.stages + (size_t)(k * n + i) * w->pixels, w->pixels * sizeof *images);
+    free(draw.stages);
+    free(last);
+    return rc;
+}
 
 /* Draw n images in steps of at most `batch`. */
 static int draw(struct work *w, int64_t n, int64_t batch)
@@ -193,10 +223,10 @@ static int draw(struct work *w, int64_t n, int64_t batch)
         /* up to the next multiple: batches of the series are drawn whole */
         int64_t at = given.first.value + w->done;
         int64_t some = batch - at % batch;
-        float *images = w->images + (single ? 0 : (size_t)w->done * w->pixels);
+        float *images = w->images + (single ? 0 : (size_t)(w->done * w->stages) * w->pixels);
         if (some > n - w->done)
             some = n - w->done;
-        rc = ebm_model_sample(w->model, w->seed, at, some, images, on_progress, w);
+        rc = draw_some(w, at, some, images);
         if (rc == EBM_OK && single)
             status = write_single(w, images, at, some);
         if (rc == EBM_OK)
@@ -204,6 +234,36 @@ static int draw(struct work *w, int64_t n, int64_t batch)
     }
     progress_end(&w->bar);
     return rc == EBM_ERR_STOPPED || rc >= 0 ? status : tool_fail(w->context, rc);
+}
+
+/* One image of a file, as the model has its own, in so many channels. */
+static int read_image(struct work *w, const char *path, int channels, float **pixels)
+{
+    const ebm_data_options options = {
+        .split = "all", .height = w->info->height, .width = w->info->width,
+        .channels = channels, .fit = w->info->fit,
+    };
+    size_t size = (size_t)w->info->height * (size_t)w->info->width * (size_t)channels;
+    ebm_data *data = NULL;
+    int rc = ebm_data_open(w->context, path, &options, &data);
+
+    if (rc >= 0)
+        rc = (*pixels = calloc(size, sizeof **pixels)) ? ebm_data_read(data, 0, *pixels, NULL) : EBM_ERR_NOMEM;
+    ebm_data_free(data);
+    return rc;
+}
+
+/* The image to complete and its mask, of black and white. */
+static int read_given(struct work *w)
+{
+    int rc;
+
+    if ((rc = read_image(w, given.image, w->info->channels, &w->picture)) < 0
+        || (rc = read_image(w, given.mask, 1, &w->mask)) < 0)
+        return rc;
+    for (int i = 0; i < w->info->height * w->info->width; i++)
+        w->mask[i] = w->mask[i] >= 0.5f;
+    return rc;
 }
 
 static int run(struct work *w, const char *path)
@@ -225,6 +285,9 @@ static int run(struct work *w, const char *path)
         return tool_fail_memory();
     tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->seed);
 
+    w->stages = given.stages ? ebm_model_stages(w->model) : 1;
+    if (given.image && (rc = read_given(w)) < 0)
+        return tool_fail(w->context, rc);
     w->pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
     const char *text = ebm_model_setting(w->model, "sample.batch");
     if (!text)
@@ -233,7 +296,7 @@ static int run(struct work *w, const char *path)
     bool single = is_folder_name(given.out);
     if (single && (status = output_folder(given.out)) != 0)
         return status;
-    if (!(w->images = calloc((size_t)(single && batch < n ? batch : n),
+    if (!(w->images = calloc((size_t)((single && batch < n ? batch : n) * w->stages),
                              w->pixels * sizeof *w->images)))
         return tool_fail_memory();
     stop_on_signals();
@@ -275,9 +338,15 @@ int main(int argc, char **argv)
     else if (!is_folder_name(given.out) && !ends_with(given.out, ".npy")
              && !ends_with(given.out, ".png"))
         tool_say("--out %s: it ends in .png (a grid), .npy (an array) or / (a folder)", given.out);
+    else if (!given.image != !given.mask)
+        tool_say("--image and --mask are given together");
+    else if (given.stages && !ends_with(given.out, ".png"))
+        tool_say("--stages makes a picture: --out FILE.png");
     else
         status = tool_end(run(&w, argv[operand]));
     free(w.images);
+    free(w.picture);
+    free(w.mask);
     ebm_model_free(w.model);
     ebm_backend_free(w.device);
     ebm_context_free(w.context);

@@ -311,6 +311,23 @@ typedef int ebm_progress(void *user, double done);
 EBM_API int ebm_model_sample(ebm_model *model, uint64_t seed, int64_t first, int64_t n,
                              float *images, ebm_progress *progress, void *user);
 
+/* The same with more to say; zeros stand for nothing of the kind.  Some methods
+ * go through stages, from noise to the image, and can complete a picture: draw
+ * what the mask leaves open, given the rest.  EBM_ERR_ARG where the model's
+ * method cannot. */
+typedef struct ebm_draw {
+    uint64_t seed;
+    int64_t first, n;
+    const float *picture;       /* [h,w,c], kept where ... */
+    const float *mask;          /* ... this [h,w] is 0, drawn elsewhere */
+    float *stages;              /* receives [ebm_model_stages()][n,h,w,c], noise first */
+    ebm_progress *progress;
+    void *user;
+} ebm_draw;
+EBM_API int ebm_model_draw(ebm_model *model, const ebm_draw *draw, float *images);
+/* How many pictures there are on the way; the last is the image.  1: it alone. */
+EBM_API int ebm_model_stages(const ebm_model *model);
+
 /* What a model file says of itself, without its weights being read.  All belongs
  * to the info; free it with ebm_model_info_free(). */
 typedef struct ebm_model_tensor {

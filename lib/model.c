@@ -410,29 +410,87 @@ static int pass_on(void *user, double done)
     return s->progress ? s->progress(s->user, s->done + s->part * done) : 0;
 }
 
-int ebm_model_sample(ebm_model *m, uint64_t seed, int64_t first, int64_t n, float *images,
-                     ebm_progress *progress, void *user)
+/* Rows begin ... end of a batch, of each stage, to their places in the result. */
+static void hand_over(const ebm_model *m, const ebm_draw *draw, const float *stages, float *images,
+                      int64_t begin, int64_t end, int64_t at)
 {
-    struct share share = { progress, user, 0, 1 };
-    struct method_draw draw = { .seed = seed, .progress = pass_on, .user = &share };
+    to_caller(m, m->images + begin * m->pixels, images + at * m->pixels, (end - begin) * m->pixels);
+    for (int64_t k = 0; stages && k < ebm_model_stages(m); k++)
+        to_caller(m, stages + (k * m->batch + begin) * m->pixels,
+                  draw->stages + (k * draw->n + at) * m->pixels, (end - begin) * m->pixels);
+}
+
+static int draw_batches(ebm_model *m, const ebm_draw *draw, struct method_draw batch, float *images)
+{
+    int64_t from = draw->first / m->batch, to = (draw->first + draw->n - 1) / m->batch;
+    struct share share = { draw->progress, draw->user, 0, 1. / (double)(to - from + 1) };
     int status;
+
+    batch.progress = pass_on;
+    batch.user = &share;
+    for (int64_t b = from; b <= to; b++) {
+        int64_t begin = b == from ? draw->first - b * m->batch : 0;
+        int64_t end = b == to ? draw->first + draw->n - b * m->batch : m->batch;
+        batch.batch = (uint32_t)b;
+        share.done = share.part * (double)(b - from);
+        if ((status = m->method->model_sample(m->state, &batch, m->images)) < 0)
+            return status;
+        hand_over(m, draw, batch.stages, images, begin, end, b * m->batch + begin - draw->first);
+    }
+    return EBM_OK;
+}
+
+/* A picture to complete and room for the stages of a batch. */
+static int draw_more(ebm_model *m, const ebm_draw *draw, struct method_draw batch, float *images)
+{
+    float *picture = mem_new(m->ctx, (size_t)m->pixels, sizeof *picture), *stages = NULL;
+    int status = picture ? EBM_OK : EBM_ERR_NOMEM;
+
+    if (picture && draw->stages
+        && !(stages = mem_new(m->ctx, (size_t)ebm_model_stages(m) * (size_t)m->batch,
+                              (size_t)m->pixels * sizeof *stages)))
+        status = EBM_ERR_NOMEM;
+    if (status >= 0) {
+        if (draw->picture)
+            to_network(m, draw->picture, picture, m->pixels);
+        batch.picture = draw->picture ? picture : NULL;
+        batch.mask = draw->mask;
+        batch.stages = stages;
+        status = draw_batches(m, draw, batch, images);
+    }
+    mem_free(m->ctx, picture);
+    mem_free(m->ctx, stages);
+    return status;
+}
+
+int ebm_model_stages(const ebm_model *m)
+{
+    return m->method->model_stages ? m->method->model_stages(m->state) : 1;
+}
+
+int ebm_model_draw(ebm_model *m, const ebm_draw *draw, float *images)
+{
+    struct method_draw batch = { .seed = draw->seed };
+    int64_t first = draw->first, n = draw->n;
 
     if (first < 0 || n < 0 || n > INT64_MAX - first || (first + n) / m->batch > UINT32_MAX)
         return ebm_fail(m->ctx, EBM_ERR_ARG, "images %" PRId64 " and the next %" PRId64
                         " are beyond the series of a seed", first, n);
+    if ((draw->picture || draw->stages) && !m->method->model_stages)
+        return ebm_fail(m->ctx, EBM_ERR_ARG, "models of method %s draw images as a whole: no stages, "
+                        "and no picture completed", m->method->name);
+    if (!draw->picture != !draw->mask)
+        return ebm_fail(m->ctx, EBM_ERR_ARG, "completing takes a picture and a mask");
     if (n == 0)
         return EBM_OK;
-    int64_t from = first / m->batch, to = (first + n - 1) / m->batch;
-    share.part = 1. / (double)(to - from + 1);
-    for (int64_t b = from; b <= to; b++) {
-        int64_t begin = b == from ? first - b * m->batch : 0;
-        int64_t end = b == to ? first + n - b * m->batch : m->batch;
-        draw.batch = (uint32_t)b;
-        share.done = share.part * (double)(b - from);
-        if ((status = m->method->model_sample(m->state, &draw, m->images)) < 0)
-            return status;
-        to_caller(m, m->images + begin * m->pixels,
-                  images + (b * m->batch + begin - first) * m->pixels, (end - begin) * m->pixels);
-    }
-    return EBM_OK;
+    return draw->picture || draw->stages ? draw_more(m, draw, batch, images)
+                                         : draw_batches(m, draw, batch, images);
+}
+
+int ebm_model_sample(ebm_model *m, uint64_t seed, int64_t first, int64_t n, float *images,
+                     ebm_progress *progress, void *user)
+{
+    const ebm_draw draw = { .seed = seed, .first = first, .n = n, .progress = progress, .user = user };
+
+    return ebm_model_draw(m, &draw, images);
 }

@@ -5,7 +5,7 @@
 #include "guard.h"
 #include "method.h"
 
-static const struct method *const methods[] = { &method_cd, &method_icd };
+static const struct method *const methods[] = { &method_cd, &method_icd, &method_cdrl };
 
 const char *const shown_common[SHOWN_COMMON] = {
     [SHOWN_LOSS] = "loss", [SHOWN_DATA] = "energy.data", [SHOWN_SAMPLES] = "energy.samples",
@@ -13,7 +13,7 @@ const char *const shown_common[SHOWN_COMMON] = {
 };
 
 static const struct recipe_key run_keys[] = {
-    { "method", KEY_TEXT, "cd", 0, 0, "training method", "cd|icd" },
+    { "method", KEY_TEXT, "cd", 0, 0, "training method", "cd|icd|cdrl" },
     { "steps", KEY_INTEGER, "1000", 1, 1e12, "updates of the weights", NULL },
     { "seed", KEY_INTEGER, "1", 0, 9007199254740992., "of all random numbers", NULL },
     { "batch", KEY_INTEGER, "64", 1, 65536, "images of data in an update, and chains", NULL },

@@ -58,6 +58,9 @@ struct key_table {
 struct method_draw {
     uint64_t seed;
     uint32_t batch;
+    const float *picture;        /* [h,w,c]: drawn where the mask [h,w] is not 0, */
+    const float *mask;           /* kept elsewhere; NULL: all is drawn */
+    float *stages;               /* [model_stages][batch,h,w,c], or NULL */
     ebm_progress *progress;      /* with the part of this batch; NULL: none */
     void *user;
 };
@@ -84,11 +87,14 @@ struct method {
     int (*model_compile)(void *state);
     int (*model_energy)(void *state, const float *images, float *energies);
     int (*model_sample)(void *state, const struct method_draw *draw, float *images);
+    int (*model_stages)(const void *state);   /* pictures from noise to the image, which is
+                                               * the last; NULL: that alone, and no picture
+                                               * can be completed */
     size_t (*model_bytes)(const void *state);
     void (*model_free)(void *state);
 };
 
-extern const struct method method_cd, method_icd;
+extern const struct method method_cd, method_icd, method_cdrl;
 
 /* The random counter of training: EBM_I32 [4], ticked by every program.  The
  * trainer sets its stream when it rolls back. */
