@@ -29,7 +29,8 @@ done
 plain "$man/ebm-recipe.5" > page
 printf 'method = cd\n' > cd.recipe
 printf 'method = icd\ndata.source = shapes:64\ndata.low = 0\ndata.high = 1\n' > icd.recipe
-for method in cd icd; do
+printf 'method = cdrl\ndata.source = shapes:64\ncdrl.width = 4\ncdrl.blocks = 1\nproposal.width = 4\nproposal.groups = 2\nsample.batch = 4\nbatch = 4\n' > cdrl.recipe
+for method in cd icd cdrl; do
     ebm-train --recipe ./$method.recipe --seed 1 --dry-run > settings 2>err
     missing= n=0
     for key in $(sed -n 's/^\([a-z_.0-9]*\) = .*/\1/p' settings); do
