@@ -17,6 +17,12 @@
 
 enum { MAX_THREADS = 1024, KEPT = 1 << 25 };
 
+/* A block stays in the second cache of a core; less than a few of them does anyway.
+ * Fewer blocks would leave threads idle. */
+static const struct strip_rules strip_rules = {
+    .block_bytes = 512 << 10, .least_bytes = 1 << 20, .least_blocks = 8
+};
+
 struct device_buffer {
     char *bytes;
 };
@@ -33,6 +39,7 @@ struct device_program {
     char *scratch;
     char **slots, **feeds;       /* what memory points to */
     int n_feeds, n_steps, n_copies;
+    int n_planned;               /* steps of the plan: strips are one here */
     int64_t may_keep;            /* bytes for packed weights that are left */
     double *seconds;             /* of steps and of the copies, if they are timed */
     struct step_run *steps;
@@ -117,6 +124,7 @@ void *memory_at(const struct memory *m, const struct place *p)
     case SPACE_ARENA: return m->arena + p->offset;
     case SPACE_STATE: return m->slots[p->index] + p->offset;
     case SPACE_FEED:  return m->feeds[p->index] + p->offset;
+    case SPACE_STRIP: return m->strip + p->offset;
     default:          return NULL;
     }
 }
@@ -180,11 +188,17 @@ static bool same_slot(const struct place *a, const struct place *b)
     return a->space == SPACE_STATE && b->space == SPACE_STATE && a->index == b->index;
 }
 
-/* Node, operands and result of a step. */
-static int resolve(struct device_program *p, const struct plan *plan, const struct step *step,
-                   struct step_run *s)
+static void cut_shape(struct shape *s, const struct cut *cut)
 {
-    ebm_context *ctx = p->cpu->ctx;
+    if (cut && s->rank && s->n[0] == cut->rows)
+        s->n[0] = cut->n;
+}
+
+/* Node, operands and result of a step. */
+static int resolve(const struct cpu *cpu, const struct plan *plan, const struct step *step,
+                   const struct memory *memory, const struct cut *cut, struct step_run *s)
+{
+    ebm_context *ctx = cpu->ctx;
     const ebm_graph *g = plan->graph;
 
     s->node.op = step->op;
@@ -192,16 +206,18 @@ static int resolve(struct device_program *p, const struct plan *plan, const stru
         return EBM_OK;
     s->node = *node_of(g, step->val);
     s->node.many = NULL;
+    cut_shape(&s->node.shape, cut);
     s->n_in = step->n_in;
     s->in = mem_new(ctx, (size_t)s->n_in + 1, sizeof *s->in);
     s->shape = mem_new(ctx, (size_t)s->n_in + 1, sizeof *s->shape);
     if (!s->in || !s->shape)
         return EBM_ERR_NOMEM;
     for (int i = 0; i < s->n_in; i++) {
-        s->in[i] = memory_at(&p->memory, &step->in[i]);
+        s->in[i] = memory_at(memory, &step->in[i]);
         s->shape[i] = node_of(g, operand(node_of(g, step->val), i))->shape;
+        cut_shape(&s->shape[i], cut);
     }
-    s->out = memory_at(&p->memory, &step->out);
+    s->out = memory_at(memory, &step->out);
     return EBM_OK;
 }
 
@@ -228,24 +244,39 @@ static bool constant(const struct plan *plan, const struct place *at)
 }
 
 /* Weights that stay as they are stay packed, too. */
-static int keep_packed(struct device_program *p, const struct plan *plan,
-                       const struct step *step, struct step_run *s)
+static int keep_packed(const struct cpu *cpu, const struct plan *plan, const struct step *step,
+                       int64_t *may_keep, struct step_run *s)
 {
     if (s->release != contract_release || !constant(plan, &step->in[1]))
         return EBM_OK;
-    int64_t bytes = contract_keep(p->cpu, s->own, p->may_keep);
+    int64_t bytes = contract_keep(cpu, s->own, *may_keep);
     if (bytes < 0)
         return (int)bytes;
-    p->may_keep -= bytes;
+    *may_keep -= bytes;
     s->scratch_size = contract_scratch(s->own);
     return EBM_OK;
 }
 
-static int make_ready(struct device_program *p, const struct plan *plan, const struct step *step,
-                      struct step_run *s)
+static int prepare_group(const struct cpu *cpu, const struct ew_group *plan,
+                         const struct memory *memory, const struct cut *cut, struct step_run *s)
 {
-    const struct cpu *cpu = p->cpu;
-    int rc = resolve(p, plan, step, s);
+    struct ew_group group = *plan;
+    int rc;
+
+    cut_shape(&group.shape, cut);
+    if ((rc = group_new(cpu, &group, memory, s->out, shape_count(&plan->shape), &s->group)) < 0)
+        return rc;
+    /* Registers of the threads follow what the operation itself takes. */
+    s->scratch_size = ((s->scratch_size + 63) & ~(size_t)63)
+                    + group_scratch(s->group) * (size_t)cpu->threads;
+    return EBM_OK;
+}
+
+int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct step *step,
+                 const struct memory *memory, const struct cut *cut, int64_t *may_keep,
+                 struct step_run *s)
+{
+    int rc = resolve(cpu, plan, step, memory, cut, s);
 
     if (rc < 0)
         return rc;
@@ -253,14 +284,20 @@ static int make_ready(struct device_program *p, const struct plan *plan, const s
         return ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: %s is not an operation that runs",
                         op_info[step->op].name);
     if ((rc = prepare[step->op](cpu, s)) < 0
-        || (rc = keep_packed(p, plan, step, s)) < 0 || !step->group)
+        || (rc = keep_packed(cpu, plan, step, may_keep, s)) < 0 || !step->group)
         return rc;
-    if ((rc = group_new(cpu, step->group, &p->memory, s->out, &s->group)) < 0)
-        return rc;
-    /* Registers of the threads follow what the operation itself takes. */
-    s->scratch_size = ((s->scratch_size + 63) & ~(size_t)63)
-                    + group_scratch(s->group) * (size_t)cpu->threads;
-    return EBM_OK;
+    return prepare_group(cpu, step->group, memory, cut, s);
+}
+
+void step_release(const struct cpu *cpu, struct step_run *s)
+{
+    if (s->release)
+        s->release(cpu, s);
+    else
+        mem_free(cpu->ctx, s->own);
+    group_free(cpu, s->group);
+    mem_free(cpu->ctx, s->in);
+    mem_free(cpu->ctx, s->shape);
 }
 
 static int set_memory(struct device_program *p, const struct plan *plan,
@@ -280,6 +317,12 @@ static int set_memory(struct device_program *p, const struct plan *plan,
     for (int i = 0; i < p->n_feeds; i++)
         if (feeds[i] && !(p->feeds[i] = mem_new(ctx, feeds[i], 1)))
             return EBM_ERR_NOMEM;
+    for (int i = 0; i < plan->n_strips; i++)
+        if ((size_t)plan->strips[i].bytes > p->memory.strip_size)
+            p->memory.strip_size = (size_t)plan->strips[i].bytes;
+    p->memory.strip = mem_new(ctx, p->memory.strip_size + 1, (size_t)p->cpu->threads);
+    if (!p->memory.strip)
+        return EBM_ERR_NOMEM;
     p->memory.slots = p->slots;
     p->memory.feeds = p->feeds;
     return EBM_OK;
@@ -295,10 +338,17 @@ static int make_all(struct device_program *p, const struct plan *plan)
     p->copies = mem_new(ctx, (size_t)plan->n_copies + 1, sizeof *p->copies);
     if (!p->steps || !p->copies)
         return EBM_ERR_NOMEM;
-    for (int i = 0; i < plan->n_steps; i++) {
+    p->n_planned = plan->n_steps;
+    for (int i = 0, k = 0; i < plan->n_steps; ) {
         struct step_run *s = &p->steps[p->n_steps++];
-        if ((rc = make_ready(p, plan, &plan->steps[i], s)) < 0)
+        const struct strip *strip = k < plan->n_strips && plan->strips[k].first == i
+                                  ? &plan->strips[k++] : NULL;
+        rc = strip ? strip_prepare(p->cpu, plan, strip, &p->memory, s)
+                   : step_prepare(p->cpu, plan, &plan->steps[i], &p->memory, NULL, &p->may_keep, s);
+        if (rc < 0)
             return rc;
+        s->first = i;
+        i += strip ? strip->n : 1;
         if (s->scratch_size > scratch)
             scratch = s->scratch_size;
     }
@@ -322,21 +372,14 @@ static void program_free(ebm_backend *base, struct device_program *p)
 
     if (!p)
         return;
-    for (int i = 0; i < p->n_steps; i++) {
-        struct step_run *s = &p->steps[i];
-        if (s->release)
-            s->release(p->cpu, s);
-        else
-            mem_free(ctx, s->own);
-        group_free(p->cpu, s->group);
-        mem_free(ctx, s->in);
-        mem_free(ctx, s->shape);
-    }
+    for (int i = 0; i < p->n_steps; i++)
+        step_release(p->cpu, &p->steps[i]);
     for (int i = 0; p->feeds && i < p->n_feeds; i++)
         mem_free(ctx, p->feeds[i]);
     mem_free(ctx, p->feeds);
     mem_free(ctx, p->slots);
     mem_free(ctx, p->memory.arena);
+    mem_free(ctx, p->memory.strip);
     mem_free(ctx, p->scratch);
     mem_free(ctx, p->steps);
     mem_free(ctx, p->copies);
@@ -388,7 +431,7 @@ static void run_copies(const struct device_program *p)
         memmove(p->copies[i].to, p->copies[i].from, p->copies[i].bytes);
 }
 
-static double now(void)
+double cpu_seconds(void)
 {
     struct timespec t;
 
@@ -398,15 +441,20 @@ static double now(void)
 
 static void run_timed(const struct device_program *p)
 {
-    double from = now(), to;
+    double from = cpu_seconds(), to;
 
     for (int i = 0; i < p->n_steps; i++, from = to) {
-        p->steps[i].run(p->cpu, &p->steps[i]);
-        to = now();
-        p->seconds[i] += to - from;
+        struct step_run *s = &p->steps[i];
+        s->timed = true;
+        s->run(p->cpu, s);
+        to = cpu_seconds();
+        if (s->share)
+            s->share(s, p->seconds + s->first, to - from);
+        else
+            p->seconds[s->first] += to - from;
     }
     run_copies(p);
-    p->seconds[p->n_steps] += now() - from;
+    p->seconds[p->n_planned] += cpu_seconds() - from;
 }
 
 static void time_steps(ebm_backend *b, struct device_program *p, double *seconds)
@@ -470,6 +518,7 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
         return EBM_ERR_NOMEM;
     b->base.v = &vtable;
     b->base.ctx = ctx;
+    b->base.strips = strip_rules;
     b->cpu.ctx = ctx;
     b->cpu.threads = threads_of(threads);
     b->cpu.flags = cpu_flags();

@@ -246,9 +246,9 @@ static void choose_lifted(struct group *g, int o)
 
 /* An output that nothing of the group lies under need not pass the caches.  It
  * is made in a register. */
-static void choose_streamed(struct group *g, int o)
+static void choose_streamed(struct group *g, int o, int64_t whole)
 {
-    if (g->out[o].type != EBM_F32 || (size_t)g->count * sizeof(float) < STREAM_BYTES)
+    if (g->out[o].type != EBM_F32 || (size_t)whole * sizeof(float) < STREAM_BYTES)
         return;
     for (int i = 0; i < g->n_instr; i++)
         if (reads_under(g, &g->instr[i], &g->out[o]))
@@ -316,7 +316,7 @@ static void set_instructions(struct group *g, const struct ew_group *plan)
 }
 
 int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
-              const float *raw, struct group **group)
+              const float *raw, int64_t whole, struct group **group)
 {
     ebm_context *ctx = cpu->ctx;
     struct group *g = mem_new(ctx, 1, sizeof *g);
@@ -351,7 +351,8 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
     for (int i = 0; i < g->n_out; i++) {
         choose_in_place(g, i);
         choose_lifted(g, i);
-        choose_streamed(g, i);
+        if (plan->out[i].place.space != SPACE_STRIP)
+            choose_streamed(g, i, whole);
     }
     return EBM_OK;
 }
@@ -456,6 +457,25 @@ static void read_rows(const struct kernels *k, float *d, const struct input *in,
     }
 }
 
+void group_set_input(struct group *g, int i, const void *at)
+{
+    g->in[i].at = at;
+}
+
+void group_set_output(struct group *g, int i, void *at)
+{
+    g->out[i].at = at;
+}
+
+/* Continue the first `period` elements of d, one after the other, up to `size`. */
+static void continue_period(float *d, int64_t period, int64_t size)
+{
+    for (int64_t done = period, n; done < size; done += n) {
+        n = size - done < done ? size - done : done;
+        memcpy(d + done, d, (size_t)n * sizeof *d);
+    }
+}
+
 void group_begin(struct group *g, char *scratch)
 {
     g->scratch = scratch;
@@ -468,8 +488,7 @@ void group_begin(struct group *g, char *scratch)
         if (in->reading == READ_ONE)
             g->k->fill(in->made, in->made[0], LANES);
         else if (in->reading == READ_PERIOD)
-            for (int64_t j = in->period, size = made_size(g, in); j < size; j++)
-                in->made[j] = in->made[j - in->period];
+            continue_period(in->made, in->period, made_size(g, in));
     }
 }
 
@@ -485,9 +504,7 @@ static const float *slot_window(const struct group *g, const struct input *in, s
     if (slot->block != block) {
         const int64_t size = in->inside + g->tile + LANES;
         read_rows(g->k, slot->at, in, block * in->block, in->inside);
-        for (int64_t done = in->inside; done < size; done += in->inside)
-            memcpy(slot->at + done, slot->at,
-                   (size_t)(size - done < in->inside ? size - done : in->inside) * sizeof(float));
+        continue_period(slot->at, in->inside, size);
         slot->block = block;
     }
     return slot->at + begin % in->inside;

@@ -26,8 +26,7 @@ struct axis {
 };
 
 struct box {
-    const char *from;
-    char *to;
+    int64_t from, to;        /* bytes from operand and result */
     int rank;
     struct axis axis[EBM_MAX_RANK];
     int64_t piece, pieces;   /* of the innermost axis */
@@ -157,7 +156,8 @@ struct digit {
     int64_t at, n, from, to;     /* steps in elements */
 };
 
-static void run_items(const struct box *b, size_t bytes, int64_t begin, int64_t end)
+static void run_items(const struct box *b, const char *x, char *y, size_t bytes, int64_t begin,
+                      int64_t end)
 {
     struct digit digit[EBM_MAX_RANK];
     const struct axis *inner = &b->axis[b->rank - 1], *outer = inner - 1;
@@ -179,15 +179,15 @@ static void run_items(const struct box *b, size_t bytes, int64_t begin, int64_t 
         if (b->blocked) {
             int64_t above = digit[b->rank - 2].at * BLOCK;
             int64_t rows = outer->n - above < BLOCK ? outer->n - above : BLOCK;
-            char *d = b->to + to * size;
-            const char *a = b->from + from * size;
+            char *d = y + to * size;
+            const char *a = x + from * size;
             if (bytes == 4)
                 transpose_words((uint32_t *)(void *)d, (const uint32_t *)(const void *)a, rows, n,
                                 outer->to, inner->from);
             else
                 transpose_bytes((uint8_t *)d, (const uint8_t *)a, rows, n, outer->to, inner->from);
         } else {
-            copy_row(b->to + to * size, b->from + from * size, bytes, n, inner);
+            copy_row(y + to * size, x + from * size, bytes, n, inner);
         }
         for (int i = b->rank - 1; i >= 0; i--) {
             from += digit[i].from;
@@ -201,7 +201,7 @@ static void run_items(const struct box *b, size_t bytes, int64_t begin, int64_t 
     }
 }
 
-static void run_box(const struct cpu *cpu, const struct box *b, size_t bytes)
+static void run_box(const struct cpu *cpu, const struct box *b, const char *x, char *y, size_t bytes)
 {
     int64_t count = 1;
 
@@ -211,7 +211,8 @@ static void run_box(const struct cpu *cpu, const struct box *b, size_t bytes)
     int64_t share = (b->items + threads - 1) / threads;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t begin = 0; begin < b->items; begin += share)
-        run_items(b, bytes, begin, begin + share < b->items ? begin + share : b->items);
+        run_items(b, x + b->from, y + b->to, bytes, begin,
+                  begin + share < b->items ? begin + share : b->items);
 }
 
 static void move_run(const struct cpu *cpu, const struct step_run *s)
@@ -221,7 +222,7 @@ static void move_run(const struct cpu *cpu, const struct step_run *s)
     if (m->clear)
         memset(s->out, 0, m->clear);
     for (int i = 0; i < m->count; i++)
-        run_box(cpu, &m->boxes[i], m->bytes);
+        run_box(cpu, &m->boxes[i], s->in[i], s->out, m->bytes);
 }
 
 /* The box of operand i. */
@@ -266,8 +267,8 @@ static void set_box(const struct step_run *s, int i, size_t bytes, struct box *b
         }
         b->axis[a] = (struct axis){ n, f, t };
     }
-    b->from = (const char *)s->in[i] + first_from * (int64_t)bytes;
-    b->to = (char *)s->out + first_to * (int64_t)bytes;
+    b->from = first_from * (int64_t)bytes;
+    b->to = first_to * (int64_t)bytes;
     finish(b);
 }
 

@@ -115,7 +115,7 @@ static void write_results(const struct kernels *k, const struct reduce *r, float
         k->fold_max(out, acc.max, count / r->fold, r->fold);
 }
 
-static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t unit)
+static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t unit, bool write)
 {
     const struct reduce *r = s->own;
     const size_t size = r->sum ? sizeof(double) : sizeof(float);
@@ -140,12 +140,12 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
         add_runs(cpu->kernels, r, a, acc, first, last, n);
     else
         add_rows(cpu->kernels, r, a, acc, first, last, n);
-    if (r->splits == 1)
+    if (write)
         write_results(cpu->kernels, r, (float *)s->out + place / r->fold, acc, count);
 }
 
 /* Add the other chunks to the first, in their order. */
-static void combine(const struct cpu *cpu, const struct step_run *s)
+static void combine(const struct step_run *s)
 {
     const struct reduce *r = s->own;
     union accumulator acc;
@@ -159,19 +159,43 @@ static void combine(const struct cpu *cpu, const struct step_run *s)
             else if (acc.max[j] > acc.max[i] || acc.max[j] != acc.max[j])
                 acc.max[i] = acc.max[j];
         }
-    write_results(cpu->kernels, r, s->out, acc, r->sums);
 }
 
-static void reduce_run(const struct cpu *cpu, const struct step_run *s)
+static void run_units(const struct cpu *cpu, const struct step_run *s, bool write)
 {
     const struct reduce *r = s->own;
     int64_t units = r->kept.count * r->cuts * r->splits;
 
 #pragma omp parallel for num_threads(threads_for(cpu, r->work)) schedule(static)
     for (int64_t u = 0; u < units; u++)
-        run_unit(cpu, s, u);
+        run_unit(cpu, s, u, write);
     if (r->splits > 1)
-        combine(cpu, s);
+        combine(s);
+}
+
+static void reduce_run(const struct cpu *cpu, const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+    union accumulator acc;
+
+    run_units(cpu, s, r->splits == 1);
+    acc.bytes = s->scratch;
+    if (r->splits > 1)
+        write_results(cpu->kernels, r, s->out, acc, r->sums);
+}
+
+void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums)
+{
+    const struct reduce *r = s->own;
+    const double *acc;
+
+    run_units(cpu, s, false);
+    acc = (const double *)(void *)s->scratch;
+    for (int64_t i = 0; i < r->sums / r->fold; i++) {
+        sums[i] = 0;
+        for (int64_t j = 0; j < r->fold; j++)
+            sums[i] += acc[i * r->fold + j];
+    }
 }
 
 int reduce_prepare(const struct cpu *cpu, struct step_run *s)

@@ -31,14 +31,20 @@ struct group;
 struct memory {
     char *arena;
     char *const *slots, *const *feeds;
+    char *strip;                 /* SPACE_STRIP: of the first thread */
+    size_t strip_size;           /* of each thread */
 };
 void *memory_at(const struct memory *m, const struct place *p);
 
+/* whole: elements of the results of which this is a part. */
 int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
-              const float *raw, struct group **group);
+              const float *raw, int64_t whole, struct group **group);
 void group_free(const struct cpu *cpu, struct group *group);
 /* Bytes of scratch for each thread. */
 size_t group_scratch(const struct group *group);
+/* Move an operand or a result; those that lay on one another do so again. */
+void group_set_input(struct group *group, int i, const void *at);
+void group_set_output(struct group *group, int i, void *at);
 /* Before elements are computed: read what is read once per run. */
 void group_begin(struct group *group, char *scratch);
 /* Elements [begin,end) of the outputs; the signature of an epilogue. */
@@ -60,7 +66,29 @@ struct step_run {
     size_t scratch_size;
     struct group *group;     /* an epilogue, or all there is */
     bool same;               /* a contraction's second operand is that of the run before */
+    int first;               /* the step of the plan, the first of a strip */
+    bool timed;
+    /* Several steps in one: add to theirs the seconds of a run that was timed. */
+    void (*share)(const struct step_run *s, double *seconds, double total);
 };
+
+/* Axis 0 cut from `rows` to `n`. */
+struct cut { int64_t rows, n; };
+
+/* A step or, with a cut, a block of it, made ready; without memory a part is.
+ * may_keep: bytes that may be taken for packed weights, of which it takes some. */
+int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct step *step,
+                 const struct memory *memory, const struct cut *cut, int64_t *may_keep,
+                 struct step_run *s);
+void step_release(const struct cpu *cpu, struct step_run *s);
+/* A strip as one step. */
+int strip_prepare(const struct cpu *cpu, const struct plan *plan, const struct strip *strip,
+                  const struct memory *memory, struct step_run *s);
+void strip_share(const struct step_run *s, double *seconds, double total);
+/* A sum whose result is not written: its elements in double. */
+void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums);
+/* The clock that steps are timed by. */
+double cpu_seconds(void);
 
 /* Prepare a step whose node, operands and result are set: set run, own,
  * scratch_size.  Return EBM_OK or EBM_ERR_NOMEM. */

@@ -45,6 +45,10 @@ struct ebm_backend {
     const struct backend_vtable *v;
     ebm_context *ctx;
     char description[160];
+    /* When steps are done block by block (strip.c): bytes that a block may take, 0 if
+     * the backend runs no strips; the fewest blocks, and the fewest bytes of a strip
+     * that is worth it. */
+    struct strip_rules { size_t block_bytes, least_bytes; int64_t least_blocks; } strips;
     struct profile *profile;     /* NULL: not profiled */
 };
 

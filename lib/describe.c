@@ -15,7 +15,7 @@ static const char *const ew_names[EW_COUNT] = {
 
 static void say_place(struct text *t, const struct place *p)
 {
-    static const char *const spaces[] = { "none", "arena", "state", "feed" };
+    static const char *const spaces[] = { "none", "arena", "state", "feed", "strip" };
 
     text_printf(t, "%s", spaces[p->space]);
     if (p->space == SPACE_STATE || p->space == SPACE_FEED)
@@ -52,8 +52,13 @@ int plan_describe(ebm_context *ctx, const struct plan *plan, char **text)
     char shape[SHAPE_TEXT];
 
     text_printf(&t, "arena %lld bytes\n", (long long)plan->arena);
-    for (int i = 0; i < plan->n_steps; i++) {
+    for (int i = 0, strip = 0; i < plan->n_steps; i++) {
         const struct step *s = &plan->steps[i];
+        if (strip < plan->n_strips && plan->strips[strip].first == i) {
+            const struct strip *p = &plan->strips[strip++];
+            text_printf(&t, "strip of %d steps: %lld of %lld rows at once, %lld bytes\n", p->n,
+                (long long)p->block, (long long)p->rows, (long long)p->bytes);
+        }
         text_printf(&t, "%4d", i);
         if (s->op != OP_NONE) {
             text_printf(&t, " %s %s ", op_info[s->op].name,

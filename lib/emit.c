@@ -269,6 +269,7 @@ void plan_free(ebm_context *ctx, struct plan *plan)
         mem_free(ctx, t->group);
         mem_free(ctx, t->in);
     }
+    mem_free(ctx, plan->strips);
     mem_free(ctx, plan->steps);
     mem_free(ctx, plan->copies);
     mem_free(ctx, plan->fetches);

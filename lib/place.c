@@ -27,6 +27,7 @@ struct life {
     int64_t offset;
     bool pinned;             /* taken by another value, or read after the end */
     bool joined;             /* parts of a CONCAT lie in it */
+    int strip;               /* 1 + the strip whose blocks alone know it; 0: none */
     struct place place;      /* space NONE until known */
 };
 
@@ -36,6 +37,7 @@ struct placing {
     const ebm_graph *g;
     struct life *life;       /* by value */
     struct life *scratch;    /* by step: raw results that are not stored */
+    int *strip_of;           /* by step: 1 + its strip, or 0 */
 };
 
 static size_t value_bytes(const ebm_graph *g, ebm_val v)
@@ -92,6 +94,22 @@ static void find_lives(struct placing *p)
         ebm_val root = memory_root(p->g, n->op == OP_ASSIGN ? n->in[0] : p->s->outputs[i]);
         read_at(p, root, plan->n_steps);
         p->life[root].pinned = true;
+    }
+}
+
+/* Values that no other step reads live in the memory of a strip's blocks. */
+static void find_strips(struct placing *p)
+{
+    const struct plan *plan = p->plan;
+
+    for (int k = 0; k < plan->n_strips; k++)
+        for (int i = 0; i < plan->strips[k].n; i++)
+            p->strip_of[plan->strips[k].first + i] = k + 1;
+    for (ebm_val v = 1; v < p->s->count; v++) {
+        struct life *l = &p->life[v];
+        int k = l->first < 0 ? 0 : p->strip_of[l->first];
+        bool inner = k && !l->pinned && l->last > l->first && p->strip_of[l->last] == k;
+        l->strip = inner ? k : 0;
     }
 }
 
@@ -193,6 +211,10 @@ static bool can_live_in_slot(const struct placing *p, ebm_val v, int slot)
     for (int32_t i = l->first + 1; i < p->plan->n_steps; i++)
         if (step_reads_slot(p, &p->plan->steps[i], slot))
             return false;
+    int strip = p->strip_of[l->first];
+    for (int32_t i = l->first - 1; strip && i >= 0 && p->strip_of[i] == strip; i--)
+        if (step_reads_slot(p, &p->plan->steps[i], slot))
+            return false;            /* for a later block */
     t = &p->plan->steps[l->first];
     return !step_reads_slot(p, t, slot)
         || (t->val != v && group_updates(p, t, v, slot))
@@ -312,7 +334,7 @@ static void place_on_operands(struct placing *p)
                 continue;
             for (int in = 0; in < t->group->n_in && !o->inside; in++) {
                 ebm_val v = t->group->in[in].val;
-                if (ends_at(p, v, i)
+                if (ends_at(p, v, i) && p->life[v].strip == o->strip
                     && value_bytes(p->g, v) == value_bytes(p->g, t->group->out[out].val)
                     && overlays(t->group, out, in)) {
                     o->inside = v;
@@ -371,6 +393,21 @@ static void add_block(struct block *blocks, int *n, struct life *l, size_t bytes
     blocks[(*n)++] = (struct block){ l->first, l->last, size, 0, l };
 }
 
+/* What a strip makes or reads lives from its first step to its last: blocks go
+ * through all of them. */
+static void extend_to_strip(const struct placing *p, struct life *l)
+{
+    int n = p->plan->n_steps;
+
+    if (l->first < 0 || l->strip)
+        return;
+    int from = p->strip_of[l->first], to = l->last < n ? p->strip_of[l->last] : 0;
+    if (from)
+        l->first = p->plan->strips[from - 1].first;
+    if (to)
+        l->last = p->plan->strips[to - 1].first + p->plan->strips[to - 1].n - 1;
+}
+
 static void extend_owners(struct placing *p)
 {
     for (ebm_val v = 1; v < p->s->count; v++) {
@@ -380,15 +417,49 @@ static void extend_owners(struct placing *p)
         top->first = p->life[v].first < top->first ? p->life[v].first : top->first;
         top->last = p->life[v].last > top->last ? p->life[v].last : top->last;
     }
+    for (ebm_val v = 1; v < p->s->count; v++)
+        extend_to_strip(p, &p->life[v]);
 }
 
-static int place_arena(struct placing *p)
+/* Places n blocks in one memory; returns its size. */
+static int64_t place_blocks(struct block *blocks, struct block **near, int n, enum space space)
+{
+    int64_t size = 0;
+
+    qsort(blocks, (size_t)n, sizeof *blocks, by_size);
+    for (int i = 0; i < n; i++) {
+        blocks[i].offset = lowest_offset(&blocks[i], near, i);
+        insert_by_offset(near, i, &blocks[i]);
+        blocks[i].owner->place = (struct place){ space, 0, blocks[i].offset };
+        if (size < blocks[i].offset + blocks[i].bytes)
+            size = blocks[i].offset + blocks[i].bytes;
+    }
+    return size;
+}
+
+/* The blocks of the arena (k = 0), or of strip k - 1, that values need. */
+static int find_blocks(struct placing *p, int k, struct block *blocks)
+{
+    const struct strip *strip = k ? &p->plan->strips[k - 1] : NULL;
+    int n = 0;
+
+    for (ebm_val v = 1; v < p->s->count; v++) {
+        struct life *l = &p->life[v];
+        size_t bytes = value_bytes(p->g, v);
+        if (l->first >= 0 && !l->inside && l->place.space == SPACE_NONE && l->strip == k)
+            add_block(blocks, &n, l,
+                      strip ? bytes / (size_t)strip->rows * (size_t)strip->block : bytes);
+    }
+    return n;
+}
+
+static int place_memory(struct placing *p)
 {
     ebm_context *ctx = p->g->ctx;
     size_t most = (size_t)p->s->count + (size_t)p->plan->n_steps;
     struct block *blocks = mem_new(ctx, most, sizeof *blocks);
     struct block **near = mem_new(ctx, most, sizeof *near);
-    int n = 0;
+    int n;
 
     if (!blocks || !near) {
         mem_free(ctx, blocks);
@@ -396,22 +467,15 @@ static int place_arena(struct placing *p)
         return EBM_ERR_NOMEM;
     }
     extend_owners(p);
-    for (ebm_val v = 1; v < p->s->count; v++) {
-        struct life *l = &p->life[v];
-        if (l->first >= 0 && !l->inside && l->place.space == SPACE_NONE)
-            add_block(blocks, &n, l, value_bytes(p->g, v));
+    for (int k = 1; k <= p->plan->n_strips; k++) {
+        n = find_blocks(p, k, blocks);
+        p->plan->strips[k - 1].bytes = place_blocks(blocks, near, n, SPACE_STRIP);
     }
+    n = find_blocks(p, 0, blocks);
     for (int32_t i = 0; i < p->plan->n_steps; i++)
         if (p->scratch[i].first >= 0)
             add_block(blocks, &n, &p->scratch[i], value_bytes(p->g, p->plan->steps[i].val));
-    qsort(blocks, (size_t)n, sizeof *blocks, by_size);
-    for (int i = 0; i < n; i++) {
-        blocks[i].offset = lowest_offset(&blocks[i], near, i);
-        insert_by_offset(near, i, &blocks[i]);
-        blocks[i].owner->place = (struct place){ SPACE_ARENA, 0, blocks[i].offset };
-        if (p->plan->arena < blocks[i].offset + blocks[i].bytes)
-            p->plan->arena = blocks[i].offset + blocks[i].bytes;
-    }
+    p->plan->arena = place_blocks(blocks, near, n, SPACE_ARENA);
     mem_free(ctx, near);
     mem_free(ctx, blocks);
     return EBM_OK;
@@ -486,21 +550,24 @@ static int write_places(struct placing *p)
 int place_steps(struct schedule *s, struct plan *plan)
 {
     ebm_context *ctx = s->g->ctx;
-    struct placing p = { s, plan, s->g, NULL, NULL };
+    struct placing p = { s, plan, s->g, NULL, NULL, NULL };
     int status = EBM_ERR_NOMEM;
 
     p.life = mem_new(ctx, (size_t)s->count, sizeof *p.life);
     p.scratch = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p.scratch);
-    if (p.life && p.scratch) {
+    p.strip_of = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p.strip_of);
+    if (p.life && p.scratch && p.strip_of) {
         find_lives(&p);
+        find_strips(&p);
         if ((status = place_assigns(&p)) >= 0) {
             place_concats(&p);
             place_on_operands(&p);
             find_raw(&p);
-            if ((status = place_arena(&p)) >= 0)
+            if ((status = place_memory(&p)) >= 0)
                 status = write_places(&p);
         }
     }
+    mem_free(ctx, p.strip_of);
     mem_free(ctx, p.scratch);
     mem_free(ctx, p.life);
     return status;

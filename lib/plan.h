@@ -22,8 +22,9 @@
 #include "graph.h"
 
 /* Where a value lies.  `index`: STATE the slot, FEED the feed, else 0; `offset`
- * in bytes.  INLINE values have no memory: constants. */
-enum space { SPACE_NONE, SPACE_ARENA, SPACE_STATE, SPACE_FEED };
+ * in bytes.  STRIP: in the memory of one block of the step's strip.  INLINE values
+ * have no memory: constants. */
+enum space { SPACE_NONE, SPACE_ARENA, SPACE_STATE, SPACE_FEED, SPACE_STRIP };
 struct place {
     enum space space;
     int32_t index;
@@ -91,16 +92,34 @@ struct step {
     struct ew_group *group;  /* NULL: none */
 };
 
+/* Steps [first, first + n) are done for `block` rows of axis 0 after the other, the
+ * last block being what is left (strip.c).  Operands whose axis 0 is not `rows`
+ * (of a group: whose stride there is 0) are shared by all blocks; a SUM over axis 0
+ * is complete after the last.  Every block has memory of its own for values that
+ * lie in SPACE_STRIP, which hold its rows alone. */
+struct strip {
+    int first, n;
+    int64_t rows, block;
+    int64_t bytes;           /* of SPACE_STRIP */
+};
+
 struct plan {
     const ebm_graph *graph;
     int n_steps;
     struct step *steps;
+    int n_strips;            /* in the order of their steps; none if the backend has no use */
+    struct strip *strips;
     int64_t arena;           /* bytes */
     int n_copies;            /* done last, in order: state := value */
     struct copy { struct place from, to; size_t bytes; } *copies;
     int n_fetches;
     struct fetch { ebm_val val; struct place place; } *fetches;  /* CONST too: filled arrays */
 };
+
+/* Elements of an operand of a heavy operation in one row of a strip; 0: shared. */
+int64_t heavy_stride(const struct shape *operand, int64_t rows);
+/* Is the result of this operation complete only after all blocks? */
+bool closes_strip(const struct node *n);
 
 /* describe.c: the plan as text, to be freed with mem_free. */
 int plan_describe(ebm_context *ctx, const struct plan *plan, char **text);

@@ -99,6 +99,7 @@ int ebm_compile(ebm_graph *g, int n, const ebm_val *outputs, ebm_program **progr
     p->backend = g->store->backend;
     if ((status = schedule_new(g, n, outputs, &s)) >= 0
         && (status = emit_steps(s, &plan)) >= 0
+        && (status = strips_find(s, p->backend, &plan)) >= 0
         && (status = place_steps(s, &plan)) >= 0
         && (status = note_interface(p, g, &plan, s)) >= 0)
         status = hand_over(p, g, &plan);

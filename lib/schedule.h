@@ -5,7 +5,7 @@
 #ifndef EBM_SCHEDULE_H
 #define EBM_SCHEDULE_H
 
-#include "plan.h"
+#include "backend.h"
 
 /* A step in the making: a heavy operation with stored elementwise values as its
  * epilogue, or such values alone. */
@@ -60,6 +60,9 @@ bool walk_leaves(struct schedule *s, ebm_val v, leaf_fn *fn, void *user);
 int emit_steps(struct schedule *s, struct plan *plan);
 /* Would these sinks, after `heavy`, fit a group's limits? */
 bool group_fits(struct schedule *s, ebm_val heavy, int n, const ebm_val *sinks);
+
+/* strip.c: which runs of steps are done block by block. */
+int strips_find(const struct schedule *s, const ebm_backend *backend, struct plan *plan);
 
 /* place.c: give every operand and result its place. */
 int place_steps(struct schedule *s, struct plan *plan);

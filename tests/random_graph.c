@@ -7,7 +7,7 @@
  * ones, kept near the unit range. */
 #include "random_graph.h"
 
-enum { N = 2, H = 6, W = 5, C = 7, VALUES_MAX = 64 };
+enum { N = 3, H = 6, W = 5, C = 7, VALUES_MAX = 64 };
 static const int64_t full[4] = { N, H, W, C };
 
 struct pool {
@@ -144,7 +144,8 @@ static ebm_val heavy(struct pool *p)
 static ebm_val move(struct pool *p)
 {
     static const int64_t one[4] = { 0, 1, 1, 0 }, none[4] = { 0, 0, 0, 0 },
-                         inner[4] = { N, H - 2, W - 2, C }, row[4] = { 1, H, W, C };
+                         inner[4] = { N, H - 2, W - 2, C }, row[4] = { 1, H, W, C },
+                         rest[4] = { N - 1, H, W, C };
     static const int swap[4] = { 0, 2, 1, 3 };
     ebm_graph *g = p->g;
     ebm_val a = any_full(p), halves[2];
@@ -154,7 +155,7 @@ static ebm_val move(struct pool *p)
     case 1: return ebm_pad(g, ebm_slice(g, a, one, inner, NULL), one, one);
     case 2:
         halves[0] = ebm_slice(g, a, none, row, NULL);
-        halves[1] = ebm_slice(g, any_full(p), none, row, NULL);
+        halves[1] = ebm_slice(g, any_full(p), none, rest, NULL);
         return ebm_concat(g, 0, 2, halves);
     case 3:
         a = ebm_square(g, ebm_transpose(g, ebm_tanh(g, a), swap));

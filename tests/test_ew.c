@@ -262,11 +262,11 @@ static void test_group(ebm_context *ctx, const struct kernels *k)
     struct ew_group plan;
     struct group *g = NULL;
     char *slots[2] = { (char *)&input, (char *)&output[0] };
-    struct memory memory = { NULL, slots, NULL };
+    struct memory memory = { .slots = slots };
     int wrong = 0;
 
     make_plan(&plan, in, out);
-    if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, &g) == EBM_OK, "%s: a group is made", k->name))
+    if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, 0, &g) == EBM_OK, "%s: a group is made", k->name))
         return;
     char *scratch = mem_new(ctx, 3, group_scratch(g));
     memset(output, 0x55, sizeof output);
@@ -312,7 +312,7 @@ static void test_in_place(ebm_context *ctx, const struct kernels *k)
     enum { N = 5000 };
     static float x[N], y[N];
     char *slots[2] = { (char *)x, (char *)y };
-    struct memory memory = { NULL, slots, NULL };
+    struct memory memory = { .slots = slots };
     struct cpu cpu = { .ctx = ctx, .threads = 2, .kernels = k };
     struct ew_input in = { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, 0 };
     struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 2, 0 },
@@ -325,7 +325,7 @@ static void test_in_place(ebm_context *ctx, const struct kernels *k)
         x[i] = (float)(i % 100) - 50;
         y[i] = (float)i;                         /* RAW, over which output 1 lies */
     }
-    if (!tap_ok(group_new(&cpu, &plan, &memory, y, &g) == EBM_OK, "%s: made", k->name))
+    if (!tap_ok(group_new(&cpu, &plan, &memory, y, 0, &g) == EBM_OK, "%s: made", k->name))
         return;
     char *scratch = mem_new(ctx, 2, group_scratch(g));
     group_run(&cpu, g, scratch);
@@ -345,7 +345,7 @@ static void test_swap(ebm_context *ctx, const struct kernels *k)
     enum { N = 3001 };
     static float x[N], y[N];
     char *slots[2] = { (char *)x, (char *)y };
-    struct memory memory = { NULL, slots, NULL };
+    struct memory memory = { .slots = slots };
     struct cpu cpu = { .ctx = ctx, .threads = 1, .kernels = k };
     struct ew_input in[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, 0 },
                               { { SPACE_STATE, 1, 0 }, EBM_F32, { 1 }, true, 0 } };
@@ -359,7 +359,7 @@ static void test_swap(ebm_context *ctx, const struct kernels *k)
         x[i] = (float)i;
         y[i] = (float)-i;
     }
-    if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, &g) == EBM_OK, "%s: made", k->name))
+    if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, 0, &g) == EBM_OK, "%s: made", k->name))
         return;
     char *scratch = mem_new(ctx, 1, group_scratch(g));
     group_run(&cpu, g, scratch);

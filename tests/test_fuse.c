@@ -8,6 +8,7 @@
  * backend (device.h) there are fewer, as it may be slow to compile them. */
 #include "config.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,10 +196,14 @@ static void test_effects(struct bench *b, const char *isa, int seeds)
            isa, seeds, RUNS, worst);
 }
 
+/* Rules by which even small steps are done block by block. */
+static const struct strip_rules SMALL_BLOCKS = { .block_bytes = 2048, .least_blocks = 1 };
+
 static void test_isa(const char *isa)
 {
     struct bench b = { NULL, { NULL } };
     bool base = strcmp(isa, "base") == 0;
+    char strips[64];
 
     if (ebm_context_new(NULL, &b.ctx) < 0)
         exit(99);
@@ -209,6 +214,11 @@ static void test_isa(const char *isa)
         }
     test_graphs(&b, isa, base ? SEEDS / 4 : SEEDS);
     test_effects(&b, isa, base ? EFFECT_SEEDS / 4 : EFFECT_SEEDS);
+    snprintf(strips, sizeof strips, "%s in strips", isa);
+    for (int k = 0; k < THREADS_MAX; k++)
+        b.backend[k]->strips = SMALL_BLOCKS;
+    test_graphs(&b, strips, base ? SEEDS / 4 : SEEDS);
+    test_effects(&b, strips, base ? EFFECT_SEEDS / 4 : EFFECT_SEEDS);
     for (int k = 0; k < THREADS_MAX; k++)
         ebm_backend_free(b.backend[k]);
     ebm_context_free(b.ctx);

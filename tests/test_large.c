@@ -180,6 +180,66 @@ static ebm_val index_along(struct trial *t)
     return ebm_add(t->g, ebm_iota(t->g, SHAPE(30, 71, 80), 1), floats(t, SHAPE(30, 1, 80)));
 }
 
+/* Steps that are done some rows of axis 0 after the other, the last of which are
+ * fewer. */
+static ebm_val rows_of_images(struct trial *t) { return floats(t, SHAPE(21, 16, 15, 64)); }
+static ebm_net plain_net(struct trial *t) { return (ebm_net){ .graph = t->g, .region = "r" }; }
+
+static ebm_val group_norm(struct trial *t)
+{
+    ebm_net net = plain_net(t);
+
+    return ebm_silu(t->g, ebm_group_norm(&net, NULL, rows_of_images(t), 8, 1e-5));
+}
+static ebm_val group_norm_adjoint(struct trial *t)
+{
+    ebm_net net = plain_net(t);
+    ebm_val x = rows_of_images(t);
+
+    return adjoint(t, ebm_group_norm(&net, NULL, x, 4, 1e-5), x);
+}
+static ebm_val layer_norm_adjoint(struct trial *t)
+{
+    ebm_net net = plain_net(t);
+    ebm_val x = rows_of_images(t);
+
+    return adjoint(t, ebm_layer_norm(&net, NULL, x, 14, 1e-5), x);
+}
+static ebm_val softmax_adjoint(struct trial *t)
+{
+    ebm_val x = floats(t, SHAPE(3001, 129));
+
+    return adjoint(t, ebm_softmax(t->g, x, 1), x);
+}
+/* The sum closes: each block of rows has its part. */
+static ebm_val weight_gradient(struct trial *t)
+{
+    ebm_val w = floats(t, SHAPE(64)), x = rows_of_images(t);
+
+    return adjoint(t, ebm_silu(t->g, ebm_mul(t->g, ebm_tanh(t->g, x), w)), w);
+}
+static ebm_val pools_adjoint(struct trial *t)
+{
+    ebm_val x = images(t), y = ebm_max_pool(t->g, ebm_silu(t->g, x), &TILED);
+
+    y = ebm_resample(t->g, y, EBM_BILINEAR, 40, 31);
+    return adjoint(t, ebm_sum_pool(t->g, ebm_square(t->g, y), &OVERLAPPING), x);
+}
+/* Moved by rows, and rows moved, which is no part of the strip. */
+static ebm_val moves_of_rows(struct trial *t)
+{
+    ebm_val x = rows_of_images(t), y = ebm_flip(t->g, ebm_exp(t->g, x), 4);
+
+    y = ebm_concat(t->g, 3, 2, (ebm_val[]){ y, ebm_square(t->g, x) });
+    y = ebm_transpose(t->g, ebm_tanh(t->g, y), (const int[]){ 0, 3, 1, 2 });
+    return ebm_flip(t->g, ebm_silu(t->g, y), 1);
+}
+/* Sums within rows, then over them. */
+static ebm_val softmax_of_columns(struct trial *t)
+{
+    return ebm_softmax(t->g, ebm_softmax(t->g, floats(t, SHAPE(640, 700)), 1), 0);
+}
+
 /* Results that are written past the caches: whole lines and what is left over. */
 static ebm_val past_caches(struct trial *t)
 {
@@ -207,6 +267,9 @@ static const struct {
     CASE(gather, 0), CASE(scatter, 1e-6), CASE(update, 0), CASE(normal, 0), CASE(uniform, 0),
     CASE(softmax, 1e-6), CASE(biased_silu, 1e-6), CASE(per_sample, 1e-6), CASE(per_pixel, 1e-6),
     CASE(bytes_to_pixels, 1e-6), CASE(pixels_to_bytes, 0), CASE(index_along, 1e-6), CASE(past_caches, 1e-6),
+    CASE(group_norm, 1e-6), CASE(group_norm_adjoint, 1e-6), CASE(layer_norm_adjoint, 1e-6),
+    CASE(softmax_adjoint, 1e-6), CASE(weight_gradient, 1e-6), CASE(pools_adjoint, 1e-6),
+    CASE(moves_of_rows, 1e-6), CASE(softmax_of_columns, 1e-6),
 };
 
 static void test_case(ebm_backend *const *backend, size_t i)
