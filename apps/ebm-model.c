@@ -1,4 +1,4 @@
-/* ebm-model.c - what a model file is.
+/* ebm-model.c - what a model file is; models from checkpoints of other programs.
  *
  * SPDX-License-Identifier: ISC */
 #include "config.h"
@@ -8,21 +8,42 @@
 #include "options.h"
 #include "tool.h"
 
-static struct { bool json; } given;
+static struct {
+    const char *out, *weights;
+    struct texts settings;
+    bool list, json;
+} given;
 
-static const struct option_row rows[] = {
-    { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
+#define JSON_ROW { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 }
+
+static const struct option_row inspect_rows[] = { JSON_ROW };
+static const struct option_row import_rows[] = {
+    { "out", 'o', OPTION_TEXT, "MODEL", "write the model there", &given.out, 0, 0 },
+    { "set", 's', OPTION_TEXTS, "KEY=VALUE", "a setting, before what is inferred",
+      &given.settings, 0, 0 },
+    { "weights", 'w', OPTION_TEXT, "NAME", "raw: the last, not their average; or a dictionary",
+      &given.weights, 0, 0 },
+    { "list", 'l', OPTION_FLAG, NULL, "only list the tensors of FILE", &given.list, 0, 0 },
+    JSON_ROW
 };
-static const struct tool tool = {
+static const struct tool inspect_tool = {
     "ebm-model", "inspect", "FILE", "What a model file says of itself, without its weights "
-    "being read.", rows, COUNT(rows)
+    "being read.", inspect_rows, COUNT(inspect_rows)
+};
+static const struct tool import_tool = {
+    "ebm-model", "import", "FILE", "A model from a checkpoint of PyTorch (.pth) or from "
+    "safetensors.", import_rows, COUNT(import_rows)
 };
 
-static void print_shape(const ebm_model_tensor *t)
+static void print_tensors(int n, const ebm_model_tensor *tensors)
 {
-    for (int i = 0; i < t->rank; i++)
-        printf("%s%" PRId64, i ? "x" : "", t->shape[i]);
-    printf("%s", t->rank ? "" : "scalar");
+    for (int i = 0; i < n; i++) {
+        const ebm_model_tensor *t = &tensors[i];
+        printf("  %-32s %-5s ", t->name, t->type);
+        for (int j = 0; j < t->rank; j++)
+            printf("%s%" PRId64, j ? "x" : "", t->shape[j]);
+        puts(t->rank ? "" : "scalar");
+    }
 }
 
 static void print_info(const ebm_model_info *m)
@@ -41,24 +62,27 @@ static void print_info(const ebm_model_info *m)
         line += n + (line[n] == '\n');
     }
     printf("\ntensors\n");
-    for (int i = 0; i < m->n_tensors; i++) {
-        printf("  %-32s %-5s ", m->tensors[i].name, m->tensors[i].type);
-        print_shape(&m->tensors[i]);
-        putchar('\n');
+    print_tensors(m->n_tensors, m->tensors);
+}
+
+static json_t *json_tensors(int n, const ebm_model_tensor *tensors)
+{
+    json_t *all = json_array();
+
+    for (int i = 0; i < n; i++) {
+        json_t *shape = json_array();
+        for (int j = 0; j < tensors[i].rank; j++)
+            json_array_append_new(shape, json_integer(tensors[i].shape[j]));
+        json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "name", tensors[i].name,
+                                             "type", tensors[i].type, "shape", shape));
     }
+    return all;
 }
 
 static json_t *json_info(const ebm_model_info *m)
 {
-    json_t *tensors = json_array(), *settings = json_object();
+    json_t *settings = json_object();
 
-    for (int i = 0; i < m->n_tensors; i++) {
-        json_t *shape = json_array();
-        for (int j = 0; j < m->tensors[i].rank; j++)
-            json_array_append_new(shape, json_integer(m->tensors[i].shape[j]));
-        json_array_append_new(tensors, json_pack("{s:s, s:s, s:o}", "name", m->tensors[i].name,
-                                                 "type", m->tensors[i].type, "shape", shape));
-    }
     for (const char *line = m->recipe; *line; ) {
         size_t n = strcspn(line, "\n"), key = strcspn(line, " =\n");
         size_t value = key + strspn(line + key, " =");
@@ -73,7 +97,7 @@ static json_t *json_info(const ebm_model_info *m)
         "method", m->method, "shape", m->height, m->width, m->channels,
         "parameters", (json_int_t)m->parameters, "steps", (json_int_t)m->steps,
         "seed", (json_int_t)m->seed, "data", m->data, "fingerprint", m->fingerprint,
-        "library", m->library, "sha256", m->digest, "settings", settings, "tensors", tensors);
+        "library", m->library, "sha256", m->digest, "settings", settings, "tensors", json_tensors(m->n_tensors, m->tensors));
 }
 
 static int inspect(ebm_context *context, const char *path)
@@ -92,30 +116,89 @@ static int inspect(ebm_context *context, const char *path)
     return status;
 }
 
+/* ---- import ---- */
+
+static int list_tensors(const ebm_foreign_info *info)
+{
+    if (given.json)
+        return tool_print_json(json_pack("{s:s, s:o}", "format", info->format, "tensors",
+                                         json_tensors(info->n_tensors, info->tensors)));
+    printf("format       %s\n\ntensors\n", info->format);
+    print_tensors(info->n_tensors, info->tensors);
+    return EXIT_DONE;
+}
+
+static int import(ebm_context *context, const char *path)
+{
+    ebm_import_options options = { given.settings.v, given.settings.n, given.weights };
+    ebm_foreign *file;
+    int status = EXIT_DONE, rc = ebm_foreign_open(context, path, &file);
+
+    if (rc < 0)
+        return tool_fail(context, rc);
+    if (given.list)
+        status = list_tensors(ebm_foreign_describe(file));
+    else if ((rc = ebm_foreign_import(file, &options, given.out)) < 0)
+        status = tool_fail(context, rc);
+    else
+        status = inspect(context, given.out);
+    ebm_foreign_free(file);
+    return status;
+}
+
+/* ---- the commands ---- */
+
+static int main_inspect(ebm_context *context, int argc, char **argv)
+{
+    int operand, rc = options_read(&inspect_tool, argc, argv, &operand);
+
+    if (rc >= 0)
+        return rc;
+    if (operand == argc - 1)
+        return inspect(context, argv[operand]);
+    tool_say("one FILE is needed, as in: ebm-model inspect run/model.safetensors");
+    return EXIT_USAGE;
+}
+
+static int main_import(ebm_context *context, int argc, char **argv)
+{
+    int operand, status = options_read(&import_tool, argc, argv, &operand);
+
+    if (status < 0) {
+        if (operand == argc - 1 && !given.out == given.list) {
+            status = import(context, argv[operand]);
+        } else {
+            tool_say("one FILE and --out or --list are needed, as in: ebm-model import model_best.pth "
+                     "--out model.safetensors");
+            status = EXIT_USAGE;
+        }
+    }
+    options_free(&import_tool);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
-    ebm_context *context = tool_start(tool.name);
-    int operand, status = EXIT_USAGE;
+    ebm_context *context = tool_start("ebm-model");
+    int status = EXIT_USAGE;
 
     if (!context)
         return EXIT_MEMORY;
     if (!strcmp(command, "inspect")) {
-        int rc = options_read(&tool, argc - 1, argv + 1, &operand);
-        if (rc >= 0)
-            status = rc;
-        else if (operand != argc - 2)
-            tool_say("one FILE is needed, as in: ebm-model inspect run/model.safetensors");
-        else
-            status = inspect(context, argv[operand + 1]);
+        status = main_inspect(context, argc - 1, argv + 1);
+    } else if (!strcmp(command, "import")) {
+        status = main_import(context, argc - 1, argv + 1);
     } else if (!strcmp(command, "--help") || !strcmp(command, "-h")) {
-        options_print(&tool);
+        options_print(&inspect_tool);
+        putchar('\n');
+        options_print(&import_tool);
         status = EXIT_DONE;
     } else if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
         printf("ebm-model (libebm) %s\n", ebm_version());
         status = EXIT_DONE;
     } else {
-        tool_say("the first word is inspect, as in: ebm-model inspect run/model.safetensors");
+        tool_say("the first word is inspect or import, as in: ebm-model inspect run/model.safetensors");
     }
     ebm_context_free(context);
     return tool_end(status);

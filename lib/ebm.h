@@ -360,6 +360,46 @@ EBM_API const ebm_model_info *ebm_model_describe(const ebm_model *model);
  * It belongs to the model and stays until the next call. */
 EBM_API const char *ebm_model_setting(ebm_model *model, const char *key);
 
+/* A checkpoint that another program wrote: PyTorch's .pth in both of its forms, or
+ * safetensors.  It is read as data: nothing that a pickle names is looked up or
+ * run, and objects that are no tensors are stepped over.
+ *
+ * Tensors are named by the path of the dictionaries that hold them:
+ * "ema_model_state_dict_0/conv1.weight".
+ * EBM_ERR_IO, EBM_ERR_FORMAT (what is malformed, or of an unknown kind),
+ * EBM_ERR_NOMEM. */
+typedef struct ebm_foreign ebm_foreign;
+typedef struct ebm_foreign_info {
+    const char *format;             /* "PyTorch (zip)" */
+    int n_tensors;
+    const ebm_model_tensor *tensors;
+} ebm_foreign_info;
+EBM_API int ebm_foreign_open(ebm_context *context, const char *path, ebm_foreign **file);
+EBM_API void ebm_foreign_free(ebm_foreign *file);
+/* It belongs to the file. */
+EBM_API const ebm_foreign_info *ebm_foreign_describe(const ebm_foreign *file);
+/* The elements of a tensor, by its index, in the order of its shape; count is
+ * checked against it.  Other types than float are rounded to it. */
+EBM_API int ebm_foreign_read(ebm_foreign *file, int tensor, float *to, int64_t count);
+
+/* Make a model of it, written to `path`: its network must be one of those that
+ * the library has, whose sizes are inferred from the shapes of the tensors.
+ *
+ *   improved contrastive divergence    Du, Li, Tenenbaum and Mordatch 2021
+ *
+ * EBM_ERR_FORMAT: no such network (the message names the nearest, and what it
+ * lacks); EBM_ERR_ARG: a setting, or weights that are not there. */
+typedef struct ebm_import_options {
+    const char *const *settings;    /* "icd.labels=0": go before what was inferred */
+    int n_settings;
+    const char *weights;            /* NULL: the moving average, if there is one, and
+                                     * the last weights beside it, as ebm_model_options
+                                     * has them; "raw": the last alone; or the path of
+                                     * a dictionary, "model_state_dict_1" */
+} ebm_import_options;
+EBM_API int ebm_foreign_import(ebm_foreign *file, const ebm_import_options *options,
+                               const char *path);
+
 /* How well scores tell foreign images (out: the positives) from those of the
  * kind that a model knows (in).  Scores rise with foreignness: energies do.
  *

@@ -50,6 +50,10 @@ int safetensors_count(const struct safetensors *file);
 const struct safetensor *safetensors_at(const struct safetensors *file, int index);
 const struct safetensor *safetensors_find(const struct safetensors *file, const char *name);
 const char *safetensors_dtype_name(enum safetensors_dtype dtype);   /* "F32" */
+int safetensors_dtype_size(enum safetensors_dtype dtype);           /* bytes */
+uint64_t safetensors_at_byte(const struct safetensors *file, const struct safetensor *tensor);
+/* The little-endian element at p, rounded. */
+float safetensors_to_float(enum safetensors_dtype dtype, const uint8_t *p);
 const char *safetensors_path(const struct safetensors *file);
 
 /* Metadata: the text under a key, NULL where absent; all of them by index

@@ -331,6 +331,54 @@ static double bits_to_double(uint64_t bits)
     return v;
 }
 
+/* A whole number; false of types that are not. */
+static bool whole_of(enum safetensors_dtype from, uint64_t bits, int64_t *whole)
+{
+    switch (from) {
+    case SAFETENSORS_I64: *whole = (int64_t)bits; break;
+    case SAFETENSORS_I32: *whole = (int32_t)(uint32_t)bits; break;
+    case SAFETENSORS_I16: *whole = (int16_t)(uint16_t)bits; break;
+    case SAFETENSORS_I8:  *whole = (int8_t)(uint8_t)bits; break;
+    case SAFETENSORS_U16:
+    case SAFETENSORS_U8:  *whole = (int64_t)bits; break;
+    default: return false;
+    }
+    return true;
+}
+
+static bool real_of(enum safetensors_dtype from, uint64_t bits, float *real)
+{
+    switch (from) {
+    case SAFETENSORS_F32:  *real = bits_to_float((uint32_t)bits); break;
+    case SAFETENSORS_BF16: *real = bits_to_float((uint32_t)bits << 16); break;
+    case SAFETENSORS_F16:  *real = half_to_float((uint16_t)bits); break;
+    case SAFETENSORS_F64:  *real = (float)bits_to_double(bits); break;
+    default: return false;
+    }
+    return true;
+}
+
+uint64_t safetensors_at_byte(const struct safetensors *f, const struct safetensor *t)
+{
+    return f->data + t->begin;
+}
+
+float safetensors_to_float(enum safetensors_dtype dtype, const uint8_t *p)
+{
+    uint64_t bits = little_endian(p, dtypes[dtype].size);
+    int64_t whole;
+    float real;
+
+    if (real_of(dtype, bits, &real))
+        return real;
+    return whole_of(dtype, bits, &whole) ? (float)whole : (float)bits;
+}
+
+int safetensors_dtype_size(enum safetensors_dtype dtype)
+{
+    return dtypes[dtype].size;
+}
+
 /* One element of the file as the type asked for; 0: the types do not go
  * together, -1: the number does not fit. */
 static int convert(enum safetensors_dtype from, const uint8_t *p, enum ebm_type to, void *out)
@@ -340,13 +388,8 @@ static int convert(enum safetensors_dtype from, const uint8_t *p, enum ebm_type 
     int64_t whole;
 
     if (to == EBM_F32) {
-        switch (from) {
-        case SAFETENSORS_F32:  real = bits_to_float((uint32_t)bits); break;
-        case SAFETENSORS_BF16: real = bits_to_float((uint32_t)bits << 16); break;
-        case SAFETENSORS_F16:  real = half_to_float((uint16_t)bits); break;
-        case SAFETENSORS_F64:  real = (float)bits_to_double(bits); break;
-        default: return 0;
-        }
+        if (!real_of(from, bits, &real))
+            return 0;
         memcpy(out, &real, sizeof real);
         return 1;
     }
@@ -358,15 +401,8 @@ static int convert(enum safetensors_dtype from, const uint8_t *p, enum ebm_type 
         *(uint8_t *)out = (uint8_t)bits;
         return 1;
     }
-    switch (from) {
-    case SAFETENSORS_I64: whole = (int64_t)bits; break;
-    case SAFETENSORS_I32: whole = (int32_t)(uint32_t)bits; break;
-    case SAFETENSORS_I16: whole = (int16_t)(uint16_t)bits; break;
-    case SAFETENSORS_I8:  whole = (int8_t)(uint8_t)bits; break;
-    case SAFETENSORS_U16:
-    case SAFETENSORS_U8:  whole = (int64_t)bits; break;
-    default: return 0;
-    }
+    if (!whole_of(from, bits, &whole))
+        return 0;
     if (whole < INT32_MIN || whole > INT32_MAX)
         return -1;
     int32_t narrow = (int32_t)whole;

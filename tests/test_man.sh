@@ -45,6 +45,8 @@ done
 sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' page > circles.recipe
 exits 0 'the recipe of ebm-recipe(5) is taken' ebm-train --recipe ./circles.recipe --dry-run
 
+cp "$srcdir/tests/golden_import/icd-32.pth" checkpoint.pth
+
 # Commands, page by page: later ones use what earlier ones made.
 for tool in ebm-train ebm-sample ebm-eval ebm-model ebm-devices; do
     plain "$man/$tool.1" | sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' > examples

@@ -1,4 +1,4 @@
-/* zip.c - members of ZIP archives, as NPZ files have them.
+/* zip.c - members of ZIP archives, as NPZ files and those of PyTorch have them.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -17,7 +17,7 @@
 enum {
     END_SIZE = 22, COMMENT_MAX = 65535, END64_SIZE = 56, LOCATOR_SIZE = 20,
     ENTRY_SIZE = 46, LOCAL_SIZE = 30,
-    MEMBERS_MAX = 4096, DIRECTORY_MAX = 16 << 20,
+    MEMBERS_MAX = 65535, DIRECTORY_MAX = 16 << 20,
     STORED = 0, DEFLATED = 8, ENCRYPTED = 1, ZIP64_FIELD = 1
 };
 
@@ -267,8 +267,7 @@ int zip_extract(const struct zip *zip, const struct zip_member *m, uint64_t limi
     *bytes = NULL;
     if (m->method != STORED && m->method != DEFLATED)
         return ebm_fail(in->ctx, EBM_ERR_FORMAT, "%s: '%s' is compressed by method %u; "
-                        "save it with numpy.savez or savez_compressed", in->name, m->name,
-                        m->method);
+                        "only deflate and none are read", in->name, m->name, m->method);
     if (m->packed > in->size || m->size > (m->method == STORED ? m->packed
                                            : DEFLATE_RATIO * m->packed)
         || (m->method == STORED && m->size != m->packed))
@@ -277,8 +276,7 @@ int zip_extract(const struct zip *zip, const struct zip_member *m, uint64_t limi
                         m->packed);
     if (m->size > limit || m->size > SIZE_MAX)
         return ebm_fail(in->ctx, EBM_ERR_NOMEM, "%s: '%s' has %" PRIu64 " bytes, more than "
-                        "the %" PRIu64 " that are decompressed in memory; save it with "
-                        "numpy.save", in->name, m->name, m->size, limit);
+                        "the %" PRIu64 " that are decompressed in memory", in->name, m->name, m->size, limit);
     if ((rc = input_at(in, m->header, local, LOCAL_SIZE)) < 0)
         return rc;
     if (memcmp(local, "PK\3\4", 4) != 0)

@@ -10,7 +10,7 @@
  *   start, { step ... step, turn } for every round but the last, whose steps are
  *   followed by those of the phases.
  *
- * With labels and none chosen, an energy is -log sum exp(-E) over all of them. */
+ * With labels and no particular one chosen, an energy is -log sum exp(-E) over all of them. */
 #include <math.h>
 #include "icd_model.h"
 #include "icd_settings.h"
@@ -19,7 +19,7 @@ enum { ENERGY, START, STEP, TURN, PROGRAMS };
 
 struct icd_model {
     struct method_site site;
-    int64_t batch, classes, label;       /* label: -1: any */
+    int64_t batch, classes, label;       /* label: -1: any, NO_LABEL: none */
     size_t bytes;                        /* of a batch of images */
     struct phases phases;
     int64_t rounds, round_steps;
@@ -28,6 +28,8 @@ struct icd_model {
     struct { ebm_val list[3]; int count; ebm_program *program; } programs[PROGRAMS];
     float *labels, *part;                /* a batch: what is fed, energies of one label */
 };
+
+enum { NO_LABEL = -2 };
 
 #define COUNTER "sample.rng"
 #define CHAIN "sample.x"
@@ -90,8 +92,8 @@ int icd_model_build(const struct method_site *site, void **state)
         return EBM_ERR_NOMEM;
     m->site = *site;
     m->batch = shape[0] = recipe_integer(recipe, "sample.batch");
-    m->classes = recipe_integer(recipe, "icd.labels");
     m->label = recipe_integer(recipe, "sample.label");
+    m->classes = m->label == NO_LABEL ? 0 : recipe_integer(recipe, "icd.labels");
     m->rounds = recipe_integer(recipe, "sample.rounds");
     m->round_steps = recipe_integer(recipe, "sample.round_steps");
     if (!size_mul((size_t)(shape[1] * shape[2] * shape[3]), (size_t)m->batch * sizeof(float), &m->bytes))

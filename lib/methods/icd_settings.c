@@ -49,7 +49,8 @@ static const struct recipe_key sample_keys[] = {
     { "sample.area", KEY_NUMBERS, "0.08, 1", 0, 1, "as augment.area, between rounds", NULL },
     { "sample.colour", KEY_NUMBER, "1", 0, 1, "as augment.colour", NULL },
     { "sample.blur", KEY_INTEGER, "0", 0, 63, "as augment.blur", NULL },
-    { "sample.label", KEY_INTEGER, "-1", -1, 100000, "class that is drawn; -1: any, by chance", NULL },
+    { "sample.label", KEY_INTEGER, "-1", -2, 100000, "class that is drawn; -1: any, by chance; -2: none, "
+      "as if it were told nothing", NULL },
 };
 const struct key_table icd_sample_table = { sample_keys, COUNT(sample_keys) };
 

@@ -30,7 +30,8 @@ fi
 # What readers need of the library: no graphs and no kernels.
 lib=$srcdir/lib
 sources="$lib/context.c $lib/io.c $lib/number.c $lib/philox.c $lib/sha256.c
-         $lib/safetensors_read.c $lib/recipe.c $lib/recipe_find.c $lib/data/*.c"
+         $lib/safetensors_read.c $lib/recipe.c $lib/recipe_find.c $lib/text.c $lib/data/*.c
+         $lib/import/pickle.c $lib/import/foreign.c $lib/import/torch*.c"
 
 mkdir -p fuzz
 status=0
