@@ -6,8 +6,17 @@
  *
  * Rows of the tiles are filter elements rsc, columns are output channels, and
  * the depth is pixels: of x, MR consecutive floats of each window are read where
- * they lie; y's channels are packed as panels.  Runs shorter than MR (one to
- * three channels) are read beyond their end, into rows that nobody collects.
+ * they lie, and y's channels too, unless many tiles gain from their being packed.
+ * Of few channels (one to three) the windows are gathered first, so that tiles
+ * reach over the ends of their rows:
+ *
+ *     x    a b c d e f       windows 2x2:   a b g h
+ *          g h i j k l                      b c h i ...
+ *
+ * Where y has the few channels, both change places: x is the gradient then, of a
+ * convolution of y, and the filter comes out mirrored and turned,
+ *
+ *     f[k,r,s,c] = f'[c,R-1-r,S-1-s,k].
  *
  * The pixels are cut into bands, and the bands dealt to slots, both by the plan.
  * Each band's sum starts at zero and is added to its slot's, band after band;
@@ -19,10 +28,12 @@
 
 enum {
     BAND_PIXELS = 384,           /* of a band, about: the terms of a float sum */
+    FEW_PIXELS = 128,            /* with gathered windows, that all fit a first cache */
     MAX_SLOTS = 32,
     SLOT_WORK = 1 << 19,         /* multiplications that make a slot worth its sum */
     SLOT_MEMORY = 1 << 22,       /* floats of all slots, where one is not larger */
     TASKS = 16,                  /* slots x stripes, if there are columns enough */
+    FEW_TILES = 16,              /* of a panel of y that is not worth packing */
     RANGE = 16384                /* elements for the epilogue at a time */
 };
 
@@ -34,15 +45,19 @@ struct row_tile {
 };
 
 struct filter {
-    struct problem v;
+    struct problem v;            /* after changing places */
     const struct ukernel *u;
     struct band band;
-    bool depthwise;
+    bool depthwise, turned;
+    int runs;                    /* of a window that is gathered; else 0, or taps */
+    struct run *gather;
+    int64_t *from;               /* of each pixel: where its window begins */
+    int64_t gathered;            /* floats from one gathered window to the next */
     int64_t cg, kg, window;      /* channels of a group; r s cg */
     int64_t run;                 /* consecutive elements of a window */
     int64_t pixels;              /* of a full band */
-    int64_t *at;                 /* of each: offset of its window in the band */
-    int tiles;
+    int64_t *at;                 /* of each: offset of its window, as tiles see it */
+    int tiles, MR;               /* MR: u->MR or TALL */
     struct row_tile *tile;
     int64_t padded;              /* columns in whole panels */
     int64_t sums;                /* floats of a slot */
@@ -62,9 +77,14 @@ static int panel_width(const struct filter *s, int64_t first)
 static int tiles_plan(ebm_context *ctx, struct filter *s)
 {
     const struct problem *v = &s->v;
-    int64_t MR = s->u->MR, length = s->run, tiles = divide_up(length, MR);
-    int64_t runs = s->window / length, in_row = runs / v->r;
+    int64_t length = s->runs ? s->window : s->run;
+    int64_t tall = divide_up(length, s->u->TALL), tiles = divide_up(length, s->u->MR);
+    int64_t runs = s->window / length, in_row = most(1, runs / v->r);
 
+    /* Whichever height wastes fewer rows. */
+    s->MR = tall * s->u->TALL < tiles * s->u->MR ? s->u->TALL : s->u->MR;
+    tiles = divide_up(length, s->MR);
+    int64_t MR = s->MR;
     s->tile = mem_new(ctx, (size_t)(runs * tiles), sizeof *s->tile);
     if (!s->tile)
         return EBM_ERR_NOMEM;
@@ -83,6 +103,46 @@ static int tiles_plan(ebm_context *ctx, struct filter *s)
     return EBM_OK;
 }
 
+/* Whether y's few channels would leave most of a vector empty, and x's not. */
+static bool turns(const struct problem *v, const struct ukernel *u)
+{
+    return v->groups == 1 && v->stride_y == 1 && v->stride_x == 1
+        && v->k <= u->NS / 2 && v->c >= u->NS;
+}
+
+static struct problem turn(const struct problem *v)
+{
+    struct problem to = *v;
+
+    to.h = v->p;
+    to.w = v->q;
+    to.c = v->k;
+    to.p = v->h;
+    to.q = v->w;
+    to.k = v->c;
+    to.top = (v->r - 1) * v->dilation_y - v->top;
+    to.left = (v->s - 1) * v->dilation_x - v->left;
+    return to;
+}
+
+/* The runs of a window: of few channels whole rows of it, of a depthwise one taps. */
+static int runs_plan(ebm_context *ctx, struct filter *s)
+{
+    const struct problem *v = &s->v;
+    int64_t length = s->depthwise ? v->c : s->run;
+    int64_t in_row = s->depthwise ? v->s : s->window / v->r / s->run;
+
+    s->runs = (int)(v->r * in_row);
+    s->gather = mem_new(ctx, (size_t)s->runs, sizeof *s->gather);
+    if (!s->gather)
+        return EBM_ERR_NOMEM;
+    for (int64_t i = 0; i < s->runs; i++)
+        s->gather[i] = (struct run){
+            i / in_row * v->dilation_y * s->band.row + i % in_row * v->dilation_x * v->c, length,
+        };
+    return EBM_OK;
+}
+
 static int plan(const struct cpu *cpu, const struct problem *v, void *self,
                 size_t *packed, size_t *scratch)
 {
@@ -90,8 +150,10 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     int rc = EBM_OK;
     (void)packed;
 
-    s->v = *v;
     s->u = cpu->ukernel;
+    s->turned = turns(v, s->u);
+    s->v = s->turned ? turn(v) : *v;
+    v = &s->v;
     s->cg = v->c / v->groups;
     s->kg = v->k / v->groups;
     s->window = v->r * v->s * s->cg;
@@ -104,19 +166,28 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     };
     /* The columns s of a window touch when nothing lies between them. */
     s->run = v->groups == 1 && v->dilation_x == 1 ? v->s * v->c : s->cg;
-    s->band.copied = s->run < s->u->MR;      /* to read beyond runs safely */
-    band_plan(&s->band, BAND_PIXELS, 1);
+    bool gathers = v->groups == 1 && s->run < s->window && s->run % s->u->MR != 0
+                && s->run < 2 * s->u->MR;
+    /* To read beyond runs safely. */
+    s->band.copied = gathers || s->run < most(s->u->MR, s->u->TALL);
+    band_plan(&s->band, gathers ? FEW_PIXELS : BAND_PIXELS, 1);
     s->pixels = s->band.band_images * s->band.band_units * v->q;
 
+    s->from = mem_new(cpu->ctx, (size_t)s->pixels, sizeof *s->from);
     s->at = mem_new(cpu->ctx, (size_t)s->pixels, sizeof *s->at);
-    if (!s->at)
+    if (!s->at || !s->from)
         return EBM_ERR_NOMEM;
     int64_t i = 0;
     for (int64_t n = 0; n < s->band.band_images; n++)
         for (int64_t p = 0; p < s->band.band_units; p++)
             for (int64_t q = 0; q < v->q; q++)
-                s->at[i++] = n * s->band.image + p * v->stride_y * s->band.row
-                           + q * v->stride_x * v->c;
+                s->from[i++] = n * s->band.image + p * v->stride_y * s->band.row
+                             + q * v->stride_x * v->c;
+    if ((gathers || s->depthwise) && (rc = runs_plan(cpu->ctx, s)) < 0)
+        return rc;
+    s->gathered = gathers ? most(s->window, most(s->u->MR, s->u->TALL)) : 0;
+    for (i = 0; i < s->pixels; i++)
+        s->at[i] = gathers ? i * s->gathered : s->from[i];
     if (s->depthwise)
         s->sums = s->window * v->c;
     else
@@ -133,8 +204,9 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         s->stripes = (int)least(v->groups * divide_up(s->kg, s->u->NR),
                                 divide_up(TASKS, s->slots));
 
-    /* the slots' sums | per thread: copy of the band, panel of y */
-    s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR);
+    /* the slots' sums | per thread: copy of the band, panel of y, gathered windows */
+    s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR)
+           + line_up((size_t)(s->pixels * s->gathered));
     *scratch = ((size_t)s->slots * line_up((size_t)s->sums)
                 + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
@@ -145,6 +217,8 @@ static void filter_free(ebm_context *ctx, void *self)
     struct filter *s = self;
 
     mem_free(ctx, s->at);
+    mem_free(ctx, s->from);
+    mem_free(ctx, s->gather);
     mem_free(ctx, s->tile);
 }
 
@@ -165,7 +239,16 @@ static int64_t panel_at(const struct filter *s, int64_t i)
 {
     int64_t panels = divide_up(s->kg, s->u->NR);
 
-    return s->tiles * s->u->MR * (i / panels * s->padded + i % panels * s->u->NR);
+    return s->tiles * s->MR * (i / panels * s->padded + i % panels * s->u->NR);
+}
+
+static gemm_cols *kernel_for(const struct filter *s, int width)
+{
+    const struct ukernel *u = s->u;
+
+    if (s->MR == u->MR)
+        return width == u->NR ? u->cols : u->cols_narrow;
+    return width == u->NR ? u->cols_tall : u->cols_tall_narrow;
 }
 
 /* One band into its slot, panels [begin, end). */
@@ -178,25 +261,18 @@ static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t
     for (int64_t i = begin; i < end; i++) {
         int64_t g = i / panels, first = i % panels * u->NR;
         int width = panel_width(s, first);
-        gemm_cols *kernel = width == u->NR ? u->cols : u->cols_narrow;
+        gemm_cols *kernel = kernel_for(s, width);
         float *to = sums + panel_at(s, i);
-        pack_y(y + g * s->kg + first, pixels, s->v.k, least(width, s->kg - first), width,
-               y_panel);
-        for (int t = 0; t < s->tiles; t++, to += u->MR * width)
-            kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, y_panel, to);
+        const float *panel = y + g * s->kg + first;
+        int64_t ld = s->v.k;
+        if (s->kg - first < width || s->tiles > FEW_TILES) {
+            pack_y(panel, pixels, s->v.k, least(width, s->kg - first), width, y_panel);
+            panel = y_panel;
+            ld = width;
+        }
+        for (int t = 0; t < s->tiles; t++, to += s->MR * width)
+            kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, panel, ld, to);
     }
-}
-
-static void add_band_depthwise(const struct filter *s, int64_t pixels, const float *x,
-                               const float *y, float *sums)
-{
-    const struct problem *v = &s->v;
-
-    for (int64_t r = 0; r < v->r; r++)
-        for (int64_t j = 0; j < v->s; j++, sums += v->c)
-            s->u->taps_cols(pixels, s->at,
-                            x + r * v->dilation_y * s->band.row + j * v->dilation_x * v->c,
-                            y, v->k, v->c, sums);
 }
 
 /* All bands of a slot, one stripe of the columns. */
@@ -204,6 +280,7 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
                      const float *y, float *sums, float *own)
 {
     float *y_panel = own + line_up(band_size(&s->band));
+    float *windows = y_panel + line_up((size_t)s->pixels * (size_t)s->u->NR);
     int64_t last = s->band.bands * (slot + 1) / s->slots;
     int64_t panels = s->v.groups * divide_up(s->kg, s->u->NR);
     int64_t begin = panels * stripe / s->stripes, end = panels * (stripe + 1) / s->stripes;
@@ -216,32 +293,47 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
         const float *from = band_load(&s->band, &part, x, own);
         const float *dy = y + (part.image * s->v.p + part.unit) * s->v.q * s->v.k;
         int64_t pixels = part.images * part.units * s->v.q;
+        if (s->gathered) {
+            s->u->gather(pixels, s->from, from, s->runs, s->gather, windows, s->gathered);
+            from = windows;
+        }
         if (s->depthwise)
-            add_band_depthwise(s, pixels, from, dy, sums);
+            s->u->taps_cols(s->runs, s->gather, pixels, s->at, from, dy, s->v.k, s->v.c, sums);
         else
             add_band(s, begin, end, pixels, from, dy, sums, y_panel);
     }
 }
 
+/* One element of the window, of channels [first, first + columns). */
+static void place(const struct filter *s, int64_t element, int64_t first, int64_t columns,
+                  const float *sum, float *f)
+{
+    if (s->turned) {
+        int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
+        memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum,
+               (size_t)columns * sizeof *f);
+        return;
+    }
+    for (int64_t j = 0; j < columns; j++)
+        f[(first + j) * s->window + element] = sum[j];
+}
+
 /* The slots' sums of one row tile, all its columns, into the filter. */
 static void collect(const struct filter *s, int64_t piece, const float *sums, float *f)
 {
-    int64_t MR = s->u->MR, slot = (int64_t)line_up((size_t)s->sums);
+    int64_t MR = s->MR, slot = (int64_t)line_up((size_t)s->sums);
     int64_t g = piece / s->tiles, t = piece % s->tiles;
     const struct row_tile *tile = &s->tile[t];
+
+    float sum[GEMM_MAX_MR * GEMM_MAX_NR];
 
     sums += g * s->tiles * MR * s->padded;
     for (int64_t first = 0; first < s->kg; first += s->u->NR) {
         int64_t width = panel_width(s, first), columns = least(width, s->kg - first);
-        const float *from = sums + s->tiles * MR * first + (t * MR + tile->skip) * width;
-        float *to = f + (g * s->kg + first) * s->window + tile->element;
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t i = 0; i < tile->rows; i++) {
-                float sum = 0;
-                for (int n = 0; n < s->slots; n++)
-                    sum += from[n * slot + i * width + j];
-                to[j * s->window + i] = sum;
-            }
+        s->u->total(s->slots, sums + (s->tiles * first + t * width) * MR, slot, MR * width, sum);
+        for (int64_t i = 0; i < tile->rows; i++)
+            place(s, tile->element + i, g * s->kg + first, columns, sum + (tile->skip + i) * width,
+                  f);
     }
 }
 
@@ -261,6 +353,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
                 float *out, float *packed, float *scratch, const struct epilogue *epilogue)
 {
     const struct filter *s = self;
+    const float *image = s->turned ? y : x, *gradient = s->turned ? x : y;
     (void)packed;
     size_t slot_size = line_up((size_t)s->sums);
     float *owned = scratch + (size_t)s->slots * slot_size;
@@ -277,7 +370,8 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         #pragma omp for schedule(dynamic)
         for (int i = 0; i < s->slots * s->stripes; i++) {
             int slot = i / s->stripes;
-            run_slot(s, slot, i % s->stripes, x, y, scratch + (size_t)slot * slot_size, own);
+            run_slot(s, slot, i % s->stripes, image, gradient,
+                     scratch + (size_t)slot * slot_size, own);
         }
         #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++) {

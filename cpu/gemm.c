@@ -4,7 +4,8 @@
  *
  * Compiled once per ISA.  Tiles are chosen so that accumulators, one row of B
  * and one broadcast element of A fill the vector registers: 12 x 2 + 2 + 1 of
- * the 32 of AVX-512, 6 x 2 + 2 + 1 of the 16 of AVX2 and SSE.  The loops have
+ * the 32 of AVX-512 (14 x 2 + 2 + 1 where one pointer is enough for A), 6 x 2 + 2 + 1
+ * of the 16 of AVX2 and SSE.  The loops have
  * constant bounds and are unrolled whole, so that the accumulators become
  * registers.  On packed panels this is as fast as BLIS's assembly, since both
  * wait for the multipliers alone. */
@@ -19,15 +20,15 @@
 #define LANES 16
 #define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), \
                      f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
-enum { MR = 12 };
+enum { MR = 12, TALL = 14 };
 #elif defined __AVX__
 #define LANES 8
 #define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
-enum { MR = 6 };
+enum { MR = 6, TALL = 6 };
 #else
 #define LANES 4
 #define EACH_LANE(f) f(0), f(1), f(2), f(3)
-enum { MR = 6 };
+enum { MR = 6, TALL = 6 };
 #endif
 enum { NS = LANES, NR = 2 * LANES };
 
@@ -57,19 +58,19 @@ static inline vec broadcast(float a)
 }
 
 /* acc += column of A x row of B. */
-#define MULTIPLY(V, a_of_row) do {                                      \
+#define MULTIPLY(R, V, a_of_row) do {                                   \
         vec bv[V];                                                      \
         UNROLL for (int v = 0; v < V; v++)                              \
             bv[v] = load(b + v * LANES);                                \
-        UNROLL for (int i = 0; i < MR; i++) {                           \
+        UNROLL for (int i = 0; i < R;  i++) {                           \
             vec ai = broadcast(a_of_row);                               \
             UNROLL for (int v = 0; v < V; v++)                          \
                 acc[i][v] += ai * bv[v];                                \
         }                                                               \
     } while (0)
 
-#define CLEAR(V)                                                        \
-    UNROLL for (int i = 0; i < MR; i++)                                 \
+#define CLEAR(R, V)                                                     \
+    UNROLL for (int i = 0; i < R;  i++)                                 \
         UNROLL for (int v = 0; v < V; v++)                              \
             acc[i][v] = (vec){ 0 }
 
@@ -80,13 +81,13 @@ static void name(int runs, const struct run *run, const float *const *a,\
     const float *row[MR];                                               \
     vec acc[MR][V];                                                     \
                                                                         \
-    CLEAR(V);                                                           \
+    CLEAR(MR, V);                                                       \
     for (int t = 0; t < runs; t++) {                                    \
         UNROLL for (int i = 0; i < MR; i++)                             \
             row[i] = a[i] + run[t].at;                                  \
         int64_t len = run[t].len;                                       \
         for (int64_t k = 0; k < len; k++, b += V * LANES)               \
-            MULTIPLY(V, row[i][k]);                                     \
+            MULTIPLY(MR, V, row[i][k]);                                 \
     }                                                                   \
     if (add)                                                            \
         UNROLL for (int i = 0; i < MR; i++)                             \
@@ -97,26 +98,28 @@ static void name(int runs, const struct run *run, const float *const *a,\
             store(c[i] + v * LANES, acc[i][v]);                         \
 }
 
-#define COLS(name, V)                                                   \
+#define COLS(name, R, V)                                                \
 static void name(int64_t columns, const int64_t *at, const float *a,    \
-                 const float *b, float *c)                              \
+                 const float *b, int64_t ldb, float *c)                 \
 {                                                                       \
-    vec acc[MR][V];                                                     \
+    vec acc[R][V];                                                      \
                                                                         \
-    CLEAR(V);                                                           \
-    for (int64_t k = 0; k < columns; k++, b += V * LANES) {             \
+    CLEAR(R, V);                                                        \
+    for (int64_t k = 0; k < columns; k++, b += ldb) {                   \
         const float *column = a + at[k];                                \
-        MULTIPLY(V, column[i]);                                         \
+        MULTIPLY(R, V, column[i]);                                      \
     }                                                                   \
-    UNROLL for (int i = 0; i < MR; i++)                                 \
+    UNROLL for (int i = 0; i < R;  i++)                                 \
         UNROLL for (int v = 0; v < V; v++, c += LANES)                  \
             store(c, load(c) + acc[i][v]);                              \
 }
 
 ROWS(rows, 2)
 ROWS(rows_narrow, 1)
-COLS(cols, 2)
-COLS(cols_narrow, 1)
+COLS(cols, MR, 2)
+COLS(cols_narrow, MR, 1)
+COLS(cols_tall, TALL, 2)
+COLS(cols_tall_narrow, TALL, 1)
 
 /* Lanes of a and b, by constant indices; b's lanes follow a's. */
 #ifdef __clang__
@@ -240,51 +243,120 @@ static void dot(int runs, const struct run *run, const float *const *a,
     }
 }
 
+/* One vector of channels of MR pixels at a time. */
 static void taps(int runs, const struct run *run, const float *const *a,
                  const float *b, int64_t n, float *const *c)
-{
-    enum { TAP_ROWS = 3 };        /* divides MR */
-
-    for (int i = 0; i < MR; i += TAP_ROWS) {
-        int64_t j = 0;
-        for (; j + LANES <= n; j += LANES) {
-            vec acc[TAP_ROWS];
-            UNROLL for (int r = 0; r < TAP_ROWS; r++)
-                acc[r] = (vec){ 0 };
-            for (int t = 0; t < runs; t++) {
-                vec bt = load(b + t * n + j);
-                UNROLL for (int r = 0; r < TAP_ROWS; r++)
-                    acc[r] += load(a[i + r] + run[t].at + j) * bt;
-            }
-            UNROLL for (int r = 0; r < TAP_ROWS; r++)
-                store(c[i + r] + j, acc[r]);
-        }
-        for (; j < n; j++)
-            for (int r = 0; r < TAP_ROWS; r++) {
-                float one = 0;
-                for (int t = 0; t < runs; t++)
-                    one += a[i + r][run[t].at + j] * b[t * n + j];
-                c[i + r][j] = one;
-            }
-    }
-}
-
-static void taps_cols(int64_t columns, const int64_t *at, const float *a,
-                      const float *b, int64_t ldb, int64_t n, float *c)
 {
     int64_t j = 0;
 
     for (; j + LANES <= n; j += LANES) {
-        vec acc = { 0 };
-        for (int64_t k = 0; k < columns; k++)
-            acc += load(a + at[k] + j) * load(b + k * ldb + j);
-        store(c + j, load(c + j) + acc);
+        vec acc[MR];
+        UNROLL for (int i = 0; i < MR; i++)
+            acc[i] = (vec){ 0 };
+        for (int t = 0; t < runs; t++) {
+            vec bt = load(b + t * n + j);
+            int64_t at = run[t].at + j;
+            UNROLL for (int i = 0; i < MR; i++)
+                acc[i] += load(a[i] + at) * bt;
+        }
+        UNROLL for (int i = 0; i < MR; i++)
+            store(c[i] + j, acc[i]);
     }
-    for (; j < n; j++) {
-        float one = 0;
-        for (int64_t k = 0; k < columns; k++)
-            one += a[at[k] + j] * b[k * ldb + j];
-        c[j] += one;
+    for (; j < n; j++)
+        for (int i = 0; i < MR; i++) {
+            float one = 0;
+            for (int t = 0; t < runs; t++)
+                one += a[i][run[t].at + j] * b[t * n + j];
+            c[i][j] = one;
+        }
+}
+
+/* T taps of V vectors of channels: a vector of b serves T sums. */
+#define TAPS_COLS(name, T, V)                                           \
+static void name(const struct run *run, int64_t columns, const int64_t *at, \
+                 const float *a, const float *b, int64_t ldb, int64_t n, float *c) \
+{                                                                       \
+    vec acc[T][V];                                                      \
+                                                                        \
+    UNROLL for (int t = 0; t < T; t++)                                  \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            acc[t][v] = (vec){ 0 };                                     \
+    for (int64_t k = 0; k < columns; k++, b += ldb) {                   \
+        vec bk[V];                                                      \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            bk[v] = load(b + v * LANES);                                \
+        UNROLL for (int t = 0; t < T; t++) {                            \
+            const float *row = a + at[k] + run[t].at;                   \
+            UNROLL for (int v = 0; v < V; v++)                          \
+                acc[t][v] += load(row + v * LANES) * bk[v];             \
+        }                                                               \
+    }                                                                   \
+    UNROLL for (int t = 0; t < T; t++)                                  \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            store(c + t * n + v * LANES, load(c + t * n + v * LANES) + acc[t][v]); \
+}
+
+enum { TAPS_AT_ONCE = 3 };
+TAPS_COLS(taps3_cols2, TAPS_AT_ONCE, 2)
+TAPS_COLS(taps3_cols1, TAPS_AT_ONCE, 1)
+TAPS_COLS(taps1_cols1, 1, 1)
+
+static void taps_cols(int taps, const struct run *run, int64_t columns, const int64_t *at,
+                      const float *a, const float *b, int64_t ldb, int64_t n, float *c)
+{
+    for (int t = 0; t < taps; ) {
+        bool more = t + TAPS_AT_ONCE <= taps;
+        int64_t j = 0;
+        float *ct = c + t * n;
+        for (; more && j + 2 * LANES <= n; j += 2 * LANES)
+            taps3_cols2(run + t, columns, at, a + j, b + j, ldb, n, ct + j);
+        for (; j + LANES <= n; j += LANES)
+            (more ? taps3_cols1 : taps1_cols1)(run + t, columns, at, a + j, b + j, ldb, n, ct + j);
+        for (int end = t + (more ? TAPS_AT_ONCE : 1); t < end; t++, ct += n)
+            for (int64_t l = j; l < n; l++) {
+                float one = 0;
+                for (int64_t k = 0; k < columns; k++)
+                    one += a[at[k] + run[t].at + l] * b[k * ldb + l];
+                ct[l] += one;
+            }
+    }
+}
+
+/* Copies go eight floats at a time: what a run's last copy writes behind its
+ * end, the next run's first writes over. */
+typedef float piece
+    __attribute__((vector_size(GEMM_PIECE * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+static inline void copy_piece(float *to, const float *from)
+{
+    *(piece *)to = *(const piece *)from;
+}
+
+static void gather(int64_t rows, const int64_t *at, const float *a, int runs,
+                   const struct run *run, float *to, int64_t ld)
+{
+    bool one_each = true;
+
+    for (int t = 0; t < runs; t++)
+        one_each &= run[t].len <= GEMM_PIECE;
+    for (int64_t i = 0; i < rows; i++) {
+        const float *from = a + at[i];
+        float *row = to + i * ld;
+        for (int t = 0; one_each && t < runs; row += run[t].len, t++)
+            copy_piece(row, from + run[t].at);
+        for (int t = 0; !one_each && t < runs; row += run[t].len, t++)
+            for (int64_t k = 0; k < run[t].len; k += GEMM_PIECE)
+                copy_piece(row + k, from + run[t].at + k);
+    }
+}
+
+static void total(int parts, const float *part, int64_t distance, int64_t n, float *to)
+{
+    for (int64_t j = 0; j < n; j += LANES) {
+        vec sum = { 0 };
+        for (int i = 0; i < parts; i++)
+            sum += load(part + i * distance + j);
+        store(to + j, sum);
     }
 }
 
@@ -296,7 +368,8 @@ static void taps_cols(int64_t columns, const int64_t *at, const float *a,
 const struct ukernel NAMED(ukernel_, ISA) = {
     .name = NAME_OF(ISA), .MR = MR, .NR = NR, .NS = NS, .lanes = LANES,
     .rows = rows, .rows_narrow = rows_narrow,
-    .cols = cols, .cols_narrow = cols_narrow,
-    .dot = dot, .taps = taps, .taps_cols = taps_cols,
+    .TALL = TALL, .cols = cols, .cols_narrow = cols_narrow,
+    .cols_tall = cols_tall, .cols_tall_narrow = cols_tall_narrow,
+    .dot = dot, .taps = taps, .taps_cols = taps_cols, .gather = gather, .total = total,
     .winograd = NAMED(winograd_, ISA),
 };

@@ -26,17 +26,17 @@ struct run {
     int64_t at, len;
 };
 
-enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4 };
+enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4, GEMM_PIECE = 8 };
 
 /* c[i][j] (+)= sum_k a[i][k] b[k,j]: `add` adds to c, else c is overwritten.
  * Each sum starts at zero and is added last, in an order fixed by the runs. */
 typedef void gemm_rows(int runs, const struct run *run, const float *const *a,
                        const float *b, float *const *c, bool add);
 
-/* The same from columns of A: the MR elements of column k are at a + at[k];
- * c[i * NR + j] += always. */
+/* The same from columns of A: the MR elements of column k are at a + at[k], and B
+ * is b[k * ldb + j]; c[i * NR + j] += always. */
 typedef void gemm_cols(int64_t columns, const int64_t *at, const float *a,
-                       const float *b, float *c);
+                       const float *b, int64_t ldb, float *c);
 
 /* Few columns: c[i][at[j]], j < n <= GEMM_DOT_COLUMNS, with b[j * ldb + k]. */
 typedef void gemm_dot(int runs, const struct run *run, const float *const *a,
@@ -48,9 +48,19 @@ typedef void gemm_dot(int runs, const struct run *run, const float *const *a,
 typedef void gemm_taps(int runs, const struct run *run, const float *const *a,
                        const float *b, int64_t n, float *const *c);
 
-/* The partner of taps: c[j] += sum_k a[at[k] + j] b[k ldb + j], j < n. */
-typedef void gemm_taps_cols(int64_t columns, const int64_t *at, const float *a,
-                            const float *b, int64_t ldb, int64_t n, float *c);
+/* The partner of taps: c[t n + j] += sum_k a[at[k] + run[t].at + j] b[k ldb + j],
+ * j < n. */
+typedef void gemm_taps_cols(int taps, const struct run *run, int64_t columns,
+                            const int64_t *at, const float *a, const float *b,
+                            int64_t ldb, int64_t n, float *c);
+
+/* Rows of A, their runs side by side: to[i ld + ...].  Up to GEMM_PIECE - 1 floats
+ * behind each run are read, and as many behind each row's end written. */
+typedef void gemm_gather(int64_t rows, const int64_t *at, const float *a, int runs,
+                         const struct run *run, float *to, int64_t ld);
+
+/* to[j] = part[j] + part[distance + j] + ..., in this order; n in whole vectors. */
+typedef void gemm_total(int parts, const float *part, int64_t distance, int64_t n, float *to);
 
 /* From two packed panels, a[k * MR + i] and b[k * NR + j], to c[i * ldc + j]. */
 struct blis;
@@ -60,12 +70,15 @@ typedef void gemm_packed(const struct blis *blis, int64_t k, const float *a,
 struct ukernel {
     const char *name;
     int MR, NR, NS;              /* rows; columns, and columns of the narrow ones */
+    int TALL;                    /* rows of the tall ones */
     int lanes;                   /* floats of a vector */
     gemm_rows *rows, *rows_narrow;
-    gemm_cols *cols, *cols_narrow;
+    gemm_cols *cols, *cols_narrow, *cols_tall, *cols_tall_narrow;
     gemm_dot *dot;
     gemm_taps *taps;
     gemm_taps_cols *taps_cols;
+    gemm_gather *gather;
+    gemm_total *total;
     const struct winograd *winograd;   /* transforms: winograd.h */
     gemm_packed *packed;         /* BLIS's, with the same MR and NR; or NULL */
     const struct blis *blis;     /* its first argument */

@@ -153,7 +153,7 @@ static void multiply(const struct winograd_filter *s, int64_t tiles, int64_t poi
     w += panel * s->w_panel + point * s->w_point;
     u += panel * s->u_panel + point * s->u_point;
     for (int64_t i = 0; i < s->row_tiles; i++, u += s->u->MR * width)
-        kernel(tiles, s->at, v + row_tile(s, i), w, u);
+        kernel(tiles, s->at, v + row_tile(s, i), w, width, u);
 }
 
 /* The sums of one panel and CHUNK channels, into the filter. */
