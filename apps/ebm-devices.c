@@ -22,8 +22,10 @@ static const struct tool tool = {
     rows, COUNT(rows)
 };
 
+enum { DEVICES_MOST = 64 };
+
 struct candidate {
-    const char *name;
+    char name[24];
     bool opens, chosen, measured;
     int status;
     ebm_peaks peaks;           /* zeros where they cannot be measured */
@@ -44,35 +46,64 @@ static void try_device(ebm_context *context, struct candidate *c)
     ebm_backend_free(device);
 }
 
+/* The GPUs by their numbers, or "vulkan" for the reason why there is none; then the
+ * CPU. */
+static size_t list_candidates(ebm_context *context, struct candidate *list)
+{
+    int gpus = ebm_backend_devices(context, "vulkan");
+    size_t n = 0;
+
+    for (int i = 0; i < gpus && i < DEVICES_MOST; i++) {
+        list[n] = (struct candidate){ .measured = true };
+        snprintf(list[n++].name, sizeof list->name, "vulkan:%d", i);
+    }
+    if (gpus <= 0)
+        list[n++] = (struct candidate){ .name = "vulkan" };
+    list[n++] = (struct candidate){ .name = "cpu", .measured = true };
+    return n;
+}
+
+static bool any_chosen(const struct candidate *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i].chosen)
+            return true;
+    return false;
+}
+
 static int run(ebm_context *context)
 {
-    struct candidate list[] = { { .name = "vulkan", .measured = true }, { .name = "cpu", .measured = true } };
-    struct candidate automatic = { .name = "auto" };
+    struct candidate list[DEVICES_MOST + 1], automatic = { .name = "auto" };
     json_t *devices = json_array();
+    size_t n = list_candidates(context, list);
+    bool graphics = false;
 
     try_device(context, &automatic);
-    for (size_t i = 0; i < COUNT(list); i++) {
+    for (size_t i = 0; i < n; i++) {
         struct candidate *c = &list[i];
         try_device(context, c);
-        c->chosen = c->opens && automatic.opens && !strcmp(c->text, automatic.text);
+        /* Two like cards: the first of them. */
+        c->chosen = c->opens && automatic.opens && !any_chosen(list, i)
+                 && !strncmp(c->text, automatic.text, strlen(c->text));
+        graphics |= c->chosen && i + 1 < n;
         if (given.json)
             json_array_append_new(devices, json_pack("{s:s, s:b, s:b, s:f, s:f, s:s}", "name", c->name,
                 "usable", c->opens, "chosen", c->chosen, "flops", c->peaks.flops,
                 "bytes_per_second", c->peaks.bytes, c->opens ? "description" : "reason",
                 c->text));
         else
-            printf("%-8s %s%s\n", c->name, c->opens ? c->text : "not usable: ",
+            printf("%-9s %s%s\n", c->name, c->opens ? c->text : "not usable: ",
                    c->opens ? "" : c->text);
         if (!given.json && c->peaks.flops > 0)
-            printf("%-8s at best %.1f GFLOP/s, %.1f GB/s copied\n", "", 1e-9 * c->peaks.flops,
+            printf("%-9s at best %.1f GFLOP/s, %.1f GB/s copied\n", "", 1e-9 * c->peaks.flops,
                    1e-9 * c->peaks.bytes);
     }
     const char *why = !automatic.opens ? automatic.text
-        : list[0].chosen ? "a graphics processor goes before the CPU"
+        : graphics ? "a graphics processor goes before the CPU"
         : "no graphics processor is usable, the CPU does everything";
-    for (size_t i = 0; i < COUNT(list); i++)
+    for (size_t i = 0; i < n; i++)
         if (!given.json && list[i].chosen)
-            printf("chosen   %s: %s\n", list[i].name, why);
+            printf("chosen    %s: %s\n", list[i].name, why);
     int status = given.json
                ? tool_print_json(json_pack("{s:O, s:s}", "devices", devices, "why", why)) : 0;
     json_decref(devices);

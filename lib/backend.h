@@ -41,10 +41,12 @@ struct backend_vtable {
 
 struct profile;              /* profile.h */
 
+enum { DESCRIPTION = 400 };
+
 struct ebm_backend {
     const struct backend_vtable *v;
     ebm_context *ctx;
-    char description[160];
+    char description[DESCRIPTION];
     /* When steps are done block by block (strip.c): bytes that a block may take, 0 if
      * the backend runs no strips; the fewest blocks, and the fewest bytes of a strip
      * that is worth it. */
@@ -55,5 +57,7 @@ struct ebm_backend {
 /* Openers, one per backend: context, what follows "name:" (or NULL), threads. */
 int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
 int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
+/* How many devices "name:N" can name. */
+int vulkan_count(ebm_context *ctx);
 
 #endif

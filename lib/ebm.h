@@ -541,7 +541,12 @@ EBM_API int ebm_backend_open(ebm_context *context, const char *name,
                              int threads, ebm_backend **backend);
 EBM_API void ebm_backend_free(ebm_backend *backend);
 
-/* One line on the open device: "cpu: avx512, BLIS 0.9.0 skx, 2 threads". */
+/* How many devices "vulkan:N" can name, usable or not; "cpu" is one.  Where it is
+ * 0, ebm_message() tells why.  EBM_ERR_ARG: there is no such backend. */
+EBM_API int ebm_backend_devices(ebm_context *context, const char *name);
+
+/* One line on the open device: "cpu: avx512, BLIS 0.9.0 skx, 2 threads".  After
+ * "auto" it ends, in brackets, with the reason why no GPU was taken. */
 EBM_API const char *ebm_backend_describe(const ebm_backend *backend);
 
 /* What the device reaches at best, measured now, in about a fifth of a second. */

@@ -54,16 +54,37 @@ static VkPhysicalDeviceProperties properties_of(struct vk *vk, VkPhysicalDevice 
     return p.properties;
 }
 
+static int enumerate(struct vk *vk, VkPhysicalDevice list[DEVICES_MAX], uint32_t *count)
+{
+    VkResult result;
+
+    *count = DEVICES_MAX;
+    result = vk->f.EnumeratePhysicalDevices(vk->instance, count, list);
+    return result == VK_INCOMPLETE ? EBM_OK : vk_check(vk, result, "listing devices");
+}
+
+int device_count(struct vk *vk)
+{
+    VkPhysicalDevice list[DEVICES_MAX];
+    uint32_t count;
+    int rc = enumerate(vk, list, &count);
+
+    if (rc < 0)
+        return rc;
+    if (!count)
+        ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: no device");
+    return (int)count;
+}
+
 /* The device with this number, or the best. */
 static int choose(struct vk *vk, const char *device)
 {
     VkPhysicalDevice list[DEVICES_MAX];
     VkPhysicalDeviceMaintenance3Properties more;
-    uint32_t count = DEVICES_MAX;
-    int best = 0, rc;
-    VkResult result = vk->f.EnumeratePhysicalDevices(vk->instance, &count, list);
+    uint32_t count;
+    int best = 0, rc = enumerate(vk, list, &count);
 
-    if (result != VK_INCOMPLETE && (rc = vk_check(vk, result, "listing devices")) < 0)
+    if (rc < 0)
         return rc;
     if (device) {
         char *end;
@@ -159,6 +180,7 @@ int device_open(struct vk *vk, const char *device)
     if (p.apiVersion < VK_API_VERSION_1_1)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s has no Vulkan 1.1", p.deviceName);
     set_limits(vk, &p, more.maxMemoryAllocationSize);
+    memcpy(vk->uuid, p.pipelineCacheUUID, sizeof vk->uuid);
     snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s",
              p.deviceName, (unsigned)VK_API_VERSION_MAJOR(p.apiVersion),
              (unsigned)VK_API_VERSION_MINOR(p.apiVersion), vk->shared ? ", shared memory" : "");

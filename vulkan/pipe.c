@@ -189,9 +189,13 @@ int pipe_get(struct vk *vk, enum shader shader, int n, const uint32_t *constants
 int pipe_open(struct vk *vk)
 {
     VkPipelineCacheCreateInfo info = { .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO };
+    char *file;
+    VkResult result;
 
-    return vk_check(vk, vk->f.CreatePipelineCache(vk->device, &info, NULL, &vk->cache),
-                    "a pipeline cache");
+    cache_load(vk, &file, &info.pInitialData, &info.initialDataSize);
+    result = vk->f.CreatePipelineCache(vk->device, &info, NULL, &vk->cache);
+    mem_free(vk->ctx, file);
+    return vk_check(vk, result, "a pipeline cache");
 }
 
 void pipe_close(struct vk *vk)
@@ -210,6 +214,8 @@ void pipe_close(struct vk *vk)
         if (s->set)
             vk->f.DestroyDescriptorSetLayout(vk->device, s->set, NULL);
     }
-    if (vk->cache)
+    if (vk->cache) {
+        cache_save(vk);
         vk->f.DestroyPipelineCache(vk->device, vk->cache, NULL);
+    }
 }

@@ -6,6 +6,7 @@
  *   device.c   which device, its limits, its queue
  *   memory.c   buffers, what goes in and out of them
  *   pipe.c     shaders and their pipelines
+ *   cache.c    pipelines on disk, for the next run
  *   lower.c    a step becomes dispatches; lower_*.c by the class of operation
  *   record.c   dispatches become command buffers
  *   selftest.c a device is believed when it computes correctly
@@ -30,7 +31,8 @@
     F(FreeMemory) F(BindBufferMemory) F(MapMemory) \
     F(CreateShaderModule) F(DestroyShaderModule) F(CreateDescriptorSetLayout) \
     F(DestroyDescriptorSetLayout) F(CreatePipelineLayout) F(DestroyPipelineLayout) \
-    F(CreatePipelineCache) F(DestroyPipelineCache) F(CreateComputePipelines) F(DestroyPipeline) \
+    F(CreatePipelineCache) F(DestroyPipelineCache) F(GetPipelineCacheData) \
+    F(CreateComputePipelines) F(DestroyPipeline) \
     F(CreateDescriptorPool) F(DestroyDescriptorPool) F(AllocateDescriptorSets) \
     F(UpdateDescriptorSets) \
     F(CreateCommandPool) F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
@@ -90,6 +92,8 @@ struct vk {
     struct device_buffer *staging;
     struct shader_state shader[SHADER_COUNT];
     VkPipelineCache cache;
+    uint8_t uuid[VK_UUID_SIZE];          /* of the device and driver, for caches */
+    size_t cached;           /* bytes that the cache began with */
     struct pipeline *pipelines;
     size_t n_pipelines, pipelines_capacity;
 };
@@ -104,6 +108,7 @@ void loader_close(struct vk *vk);
 
 /* device.c; device: a number, or NULL for the best that is no processor. */
 int device_open(struct vk *vk, const char *device);
+int device_count(struct vk *vk);         /* or a status; 0 and a message: none */
 void device_close(struct vk *vk);
 
 /* memory.c.  Buffers are zeroed. */
@@ -125,6 +130,10 @@ const char *shader_name(enum shader shader);
 int shader_load(struct vk *vk, enum shader shader);
 int pipe_open(struct vk *vk);
 void pipe_close(struct vk *vk);
+
+/* cache.c.  data points into file, which is for mem_free(); all NULL: nothing kept. */
+void cache_load(struct vk *vk, char **file, const void **data, size_t *size);
+void cache_save(struct vk *vk);
 
 /* selftest.c */
 int selftest(struct vk *vk);

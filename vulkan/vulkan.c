@@ -154,6 +154,17 @@ static const struct backend_vtable vtable = {
     .feed = feed, .run = run, .fetch = fetch,
 };
 
+int vulkan_count(ebm_context *ctx)
+{
+    struct vk vk = { .ctx = ctx };
+    int rc = loader_open(&vk);
+
+    if (rc >= 0)
+        rc = device_count(&vk);
+    loader_close(&vk);
+    return rc < 0 ? 0 : rc;
+}
+
 int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)
 {
     struct vk *vk = mem_new(ctx, 1, sizeof *vk);

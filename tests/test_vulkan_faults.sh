@@ -1,0 +1,117 @@
+#!/bin/sh
+# test_vulkan_faults.sh - what is wrong with a driver or a GPU ends in a message and
+# a documented status, and costs at most the work since the last checkpoint.
+#
+# SPDX-License-Identifier: ISC
+#
+# Vulkan's first device; a processor that plays a GPU will do.
+. "${srcdir:-.}/tests/tap.sh"
+
+faults=$builddir/tests/.libs/vulkan_faults.so
+real=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -n 1)
+if [ ! -f "$faults" ] || [ -z "$real" ]; then
+    echo '1..0 # SKIP no shared libraries here, or no libvulkan.so.1'
+    exit 0
+fi
+[ ! -d "$builddir/apps/.libs" ] || PATH=$builddir/apps/.libs:$PATH
+libraries=$builddir/lib/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+LD_LIBRARY_PATH=$libraries
+EBM_CACHE_DIR=$here/cache
+export LD_LIBRARY_PATH EBM_CACHE_DIR
+if ! ebm-sample /dev/null -b vulkan:0 --out x.png 2>err && grep -q 'vulkan:' err; then
+    echo "1..0 # SKIP $(sed 's/^ebm-sample: //' err)"
+    exit 0
+fi
+
+cat >tiny.recipe <<'END'
+method = cd
+steps = 8
+batch = 4
+data.source = "shapes:16,shape=circle"
+data.height = 8
+data.width = 8
+data.channels = 1
+energy.net = "conv:4,s2 silu flatten linear:1"
+buffer.size = 8
+langevin.steps = 2
+sample.steps = 2
+sample.batch = 4
+save.every = 2
+log.every = 1
+grid.every = 0
+END
+train='ebm-train --recipe ./tiny.recipe --out run --seed 7 --quiet'
+
+# with LIBRARY COMMAND...: LIBRARY takes the place of libvulkan
+with() {
+    rm -rf other && mkdir other
+    cp "$1" other/libvulkan.so.1 && cp "$1" other/libvulkan.so
+    LD_LIBRARY_PATH=$here/other:$libraries
+    shift
+    "$@"
+    with_status=$?
+    LD_LIBRARY_PATH=$libraries
+    return $with_status
+}
+
+# --- what is missing ---
+echo 'no library' >garbage
+with garbage exits 6 'without a loader, asked for by name' $train -b vulkan
+says 'there is no libvulkan'
+with garbage exits 0 'and by itself the CPU is taken' \
+    ebm-train --recipe ./tiny.recipe --out run --seed 7 --steps 2
+says '(vulkan: there is no libvulkan.so.1); seed 7'
+rm -rf run
+printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s/garbage","api_version":"1.1.0"}}\n' "$here" >bogus.json
+VK_ICD_FILENAMES=$here/bogus.json VK_DRIVER_FILES=$here/bogus.json
+export VK_ICD_FILENAMES VK_DRIVER_FILES
+exits 6 'a driver that is none' $train -b vulkan
+says 'vulkan:'
+exits 0 'and then devices are listed' ebm-devices
+unset VK_ICD_FILENAMES VK_DRIVER_FILES
+
+# --- what fails ---
+EBM_REAL_VULKAN=$real
+export EBM_REAL_VULKAN
+with "$faults" exits 0 'a run that nothing disturbs' $train -b vulkan:0
+mv run whole
+ls cache/vulkan-*.bin >again 2>/dev/null
+ok $? 'leaves its pipelines in the cache'
+
+# fails FUNCTION N RESULT STATUS: training ends with this status; if it left a
+# checkpoint, the run goes on from there to the model of the whole one
+fails() {
+    rm -rf run
+    EBM_VULKAN_FAULT=$1:$2:$3
+    export EBM_VULKAN_FAULT
+    with "$faults" exits "$4" "$1 answers $3 from call $2 on" $train -b vulkan:0
+    unset EBM_VULKAN_FAULT
+    says 'vulkan:'
+    if ls run/checkpoint-* >again 2>/dev/null; then
+        exits 0 'resumed' ebm-train --resume --out run -b vulkan:0 --quiet
+        cmp -s run/model.safetensors whole/model.safetensors
+        ok $? 'it ends with the same model'
+    fi
+}
+host=-1 device=-2 lost=-4 initialization=-3
+fails CreateDevice 1 $initialization 6
+fails CreateBuffer 30 $host 5
+fails AllocateMemory 20 $device 5
+fails MapMemory 2 $host 5
+fails CreateComputePipelines 9 $device 5
+fails CreateDescriptorPool 2 $device 5
+fails AllocateCommandBuffers 4 $host 5
+fails QueueSubmit 1 $lost 6
+fails QueueSubmit 45 $lost 6
+fails QueueSubmit 25 drop 6
+fails WaitForFences 60 $lost 6
+
+# --- the cache ---
+for file in cache/*; do
+    printf 'nonsense' >"$file"
+done
+rm -rf run
+exits 0 'a damaged cache is not used' $train -b vulkan:0
+cmp -s run/model.safetensors whole/model.safetensors
+ok $? 'and does no harm'
+finish

@@ -1,0 +1,115 @@
+/* vulkan_faults.c - a libvulkan.so.1 whose calls fail when they are told to.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ * It hands every call on to the library that EBM_REAL_VULKAN names, but counts
+ * those below.  EBM_VULKAN_FAULT=function:n:result makes the n-th call of this
+ * function, and all later ones, return `result` (a VkResult); "drop" for
+ * QueueSubmit signals the fence and does nothing, as some drivers do. */
+#define VK_NO_PROTOTYPES
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vulkan/vulkan_core.h>
+
+static struct { char function[40]; long at, calls; int result; bool drop, told; } fault;
+static PFN_vkGetInstanceProcAddr real_instance;
+static PFN_vkGetDeviceProcAddr real_device;
+
+static void read_environment(void)
+{
+    const char *text = getenv("EBM_VULKAN_FAULT");
+    char result[20];
+
+    fault.told = true;
+    if (!text || sscanf(text, "%39[^:]:%ld:%19s", fault.function, &fault.at, result) != 3)
+        return;
+    fault.drop = strcmp(result, "drop") == 0;
+    fault.result = atoi(result);
+}
+
+static bool fails(const char *function)
+{
+    return fault.at && strcmp(fault.function, function) == 0 && ++fault.calls >= fault.at;
+}
+
+#define WRAP(name, parameters, ...) \
+    static PFN_vk##name real_##name; \
+    static VKAPI_ATTR VkResult VKAPI_CALL name parameters \
+    { \
+        return fails(#name) ? (VkResult)fault.result : real_##name(__VA_ARGS__); \
+    }
+WRAP(CreateDevice, (VkPhysicalDevice p, const VkDeviceCreateInfo *i, const VkAllocationCallbacks *a,
+                    VkDevice *d), p, i, a, d)
+WRAP(CreateBuffer, (VkDevice d, const VkBufferCreateInfo *i, const VkAllocationCallbacks *a,
+                    VkBuffer *b), d, i, a, b)
+WRAP(AllocateMemory, (VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a,
+                      VkDeviceMemory *m), d, i, a, m)
+WRAP(MapMemory, (VkDevice d, VkDeviceMemory m, VkDeviceSize o, VkDeviceSize s, VkMemoryMapFlags f,
+                 void **p), d, m, o, s, f, p)
+WRAP(CreateComputePipelines, (VkDevice d, VkPipelineCache c, uint32_t n,
+                              const VkComputePipelineCreateInfo *i, const VkAllocationCallbacks *a,
+                              VkPipeline *p), d, c, n, i, a, p)
+WRAP(CreateDescriptorPool, (VkDevice d, const VkDescriptorPoolCreateInfo *i,
+                            const VkAllocationCallbacks *a, VkDescriptorPool *p), d, i, a, p)
+WRAP(AllocateCommandBuffers, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *c),
+     d, i, c)
+WRAP(WaitForFences, (VkDevice d, uint32_t n, const VkFence *f, VkBool32 all, uint64_t t),
+     d, n, f, all, t)
+
+static PFN_vkQueueSubmit real_QueueSubmit;
+static VKAPI_ATTR VkResult VKAPI_CALL QueueSubmit(VkQueue q, uint32_t n, const VkSubmitInfo *i, VkFence f)
+{
+    if (!fails("QueueSubmit"))
+        return real_QueueSubmit(q, n, i, f);
+    return fault.drop ? real_QueueSubmit(q, 0, NULL, f) : (VkResult)fault.result;
+}
+
+/* Ours for `name`, with the real one kept; NULL: not one of ours. */
+static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
+{
+#define OURS(function) \
+    if (strcmp(name, "vk" #function) == 0) { \
+        real_##function = (PFN_vk##function)real; \
+        return (PFN_vkVoidFunction)function; \
+    }
+    OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
+    OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
+    OURS(WaitForFences) OURS(QueueSubmit)
+    return NULL;
+}
+
+static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL of_device(VkDevice device, const char *name)
+{
+    PFN_vkVoidFunction real = real_device(device, name), mine = real ? ours(name, real) : NULL;
+
+    return mine ? mine : real;
+}
+
+static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL of_instance(VkInstance instance, const char *name)
+{
+    PFN_vkVoidFunction real = real_instance(instance, name), mine = real ? ours(name, real) : NULL;
+
+    if (real && strcmp(name, "vkGetDeviceProcAddr") == 0) {
+        real_device = (PFN_vkGetDeviceProcAddr)real;
+        return (PFN_vkVoidFunction)of_device;
+    }
+    return mine ? mine : real;
+}
+
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL vkGetInstanceProcAddr(VkInstance instance, const char *name);
+
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL vkGetInstanceProcAddr(VkInstance instance, const char *name)
+{
+    if (!fault.told)
+        read_environment();
+    if (!real_instance) {
+        const char *path = getenv("EBM_REAL_VULKAN");
+        void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+        void *symbol = library ? dlsym(library, "vkGetInstanceProcAddr") : NULL;
+        memcpy(&real_instance, &symbol, sizeof symbol);
+    }
+    return real_instance ? of_instance(instance, name) : NULL;
+}
