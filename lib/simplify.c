@@ -67,6 +67,11 @@ static ebm_val fold_constants(ebm_graph *g, const struct node *n)
     return build_const(g, &n->shape, fold(n->op, v[0], v[1], v[2]));
 }
 
+static ebm_val inverse(ebm_graph *g, ebm_val a)
+{
+    return ebm_div(g, build_const(g, &node_of(g, a)->shape, 1), a);
+}
+
 static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
 {
     ebm_val a = n->in[0], b = n->in[1];
@@ -107,6 +112,9 @@ static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
     case OP_DIV:
         if (is_value(g, a, 0)) return build_const(g, &n->shape, 0);
         if (is_value(g, b, 1)) return a;
+        if (node_of(g, b)->op == OP_BROADCAST)           /* few are divided by */
+            return ebm_mul(g, a, ebm_broadcast(g, inverse(g, node_of(g, b)->in[0]),
+                                               n->shape.rank, n->shape.n));
         return 0;
     default:
         return 0;
@@ -216,6 +224,8 @@ static ebm_val simplify_reduce(ebm_graph *g, const struct node *n)
         double count = (double)(shape_count(&from->shape) / shape_count(&n->shape));
         return build_const(g, &n->shape, n->op == OP_SUM ? v * count : v);
     }
+    if (n->op == OP_SUM && from->op == OP_NEG)       /* fewer are negated */
+        return ebm_neg(g, ebm_sum(g, from->in[0], n->attr.axes));
     if (n->op == OP_SUM && from->op == OP_SUM)
         return ebm_sum(g, from->in[0], from->attr.axes | n->attr.axes);
     return 0;

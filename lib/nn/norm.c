@@ -13,28 +13,39 @@
  * Lempitsky 2016; Wu and He 2018. */
 #include "net.h"
 
-/* (x - mean) / sqrt(variance + epsilon) */
-static ebm_val whiten(ebm_graph *g, ebm_val centred, ebm_val variance, double epsilon)
-{
-    return ebm_div(g, centred, ebm_sqrt(g, ebm_offset(g, variance, epsilon)));
-}
+/* weight and bias of a layer; 0 without a name. */
+struct affine { ebm_val weight, bias; };
 
-static ebm_val normalise(ebm_graph *g, ebm_val x, unsigned axes, double epsilon)
-{
-    ebm_val centred = ebm_sub(g, x, ebm_mean(g, x, axes));
-
-    return whiten(g, centred, ebm_mean(g, ebm_square(g, centred), axes), epsilon);
-}
-
-static ebm_val affine(ebm_net *net, const char *name, ebm_val x, int rank, const int64_t *shape)
+static struct affine affine_of(ebm_net *net, const char *name, int rank, const int64_t *shape)
 {
     const ebm_init one = { EBM_INIT_CONST, 1, 0 }, zero = { EBM_INIT_CONST, 0, 0 };
+    struct affine a = { 0, 0 };
+
+    if (name) {
+        a.weight = net_param(net, name, "weight", rank, shape, one);
+        a.bias = net_param(net, name, "bias", rank, shape, zero);
+    }
+    return a;
+}
+
+/* The roots are divided by while they are few. */
+static ebm_val inverse_deviation(ebm_graph *g, ebm_val variance, double epsilon)
+{
+    return ebm_div(g, ebm_const(g, 1), ebm_sqrt(g, ebm_offset(g, variance, epsilon)));
+}
+
+/* Weights by channel and what whitens channels are one factor, so that of the
+ * image's size there is one product, and one sum in its gradient. */
+static ebm_val whiten_channels(ebm_net *net, const char *name, ebm_val centred, ebm_val variance,
+                               double epsilon, int64_t channels)
+{
     ebm_graph *g = net->graph;
+    struct affine a = affine_of(net, name, 1, &channels);
+    ebm_val factor = inverse_deviation(g, variance, epsilon);
 
     if (!name)
-        return x;
-    x = ebm_mul(g, x, net_param(net, name, "weight", rank, shape, one));
-    return ebm_add(g, x, net_param(net, name, "bias", rank, shape, zero));
+        return ebm_mul(g, centred, factor);
+    return ebm_add(g, ebm_mul(g, centred, ebm_mul(g, factor, a.weight)), a.bias);
 }
 
 /* The means over space and over the channels of each group, for each channel:
@@ -71,7 +82,7 @@ ebm_val ebm_group_norm(ebm_net *net, const char *name, ebm_val x, int64_t groups
                           net->scope, name ? name : "group norm", (long long)groups, (long long)c);
     ebm_val centred = ebm_sub(g, x, group_means(g, x, rank, n, groups));
     ebm_val variance = group_means(g, ebm_square(g, centred), rank, n, groups);
-    return affine(net, name, whiten(g, centred, variance, epsilon), 1, &c);
+    return whiten_channels(net, name, centred, variance, epsilon, c);
 }
 
 ebm_val ebm_instance_norm(ebm_net *net, const char *name, ebm_val x, double epsilon)
@@ -83,7 +94,9 @@ ebm_val ebm_instance_norm(ebm_net *net, const char *name, ebm_val x, double epsi
     if (!rank)
         return 0;
     unsigned space = ((1u << (rank - 1)) - 1) & ~1u;
-    return affine(net, name, normalise(g, x, space, epsilon), 1, &n[rank - 1]);
+    ebm_val centred = ebm_sub(g, x, ebm_mean(g, x, space));
+    ebm_val variance = ebm_mean(g, ebm_square(g, centred), space);
+    return whiten_channels(net, name, centred, variance, epsilon, n[rank - 1]);
 }
 
 ebm_val ebm_layer_norm(ebm_net *net, const char *name, ebm_val x, unsigned axes, double epsilon)
@@ -97,7 +110,11 @@ ebm_val ebm_layer_norm(ebm_net *net, const char *name, ebm_val x, unsigned axes,
     for (int i = 0; i < rank; i++)       /* from the first axis of the mask on */
         if (used || axes & 1u << i)
             shape[used++] = axes & 1u << i ? n[i] : 1;
-    return affine(net, name, normalise(g, x, axes, epsilon), used, shape);
+    struct affine a = affine_of(net, name, used, shape);
+    ebm_val centred = ebm_sub(g, x, ebm_mean(g, x, axes));
+    ebm_val variance = ebm_mean(g, ebm_square(g, centred), axes);
+    ebm_val y = ebm_mul(g, centred, inverse_deviation(g, variance, epsilon));
+    return name ? ebm_add(g, ebm_mul(g, y, a.weight), a.bias) : y;
 }
 
 ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x, bool frozen,
@@ -116,17 +133,16 @@ ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x, bool frozen,
     int64_t c = n[rank - 1];
     ebm_val running_mean = net_state(net, title, "running_mean", 1, &c, zero);
     ebm_val running_var = net_state(net, title, "running_var", 1, &c, one);
-    ebm_val y;
+    ebm_val centred, variance;
 
     if (frozen || !net->training) {
-        y = whiten(g, ebm_sub(g, x, running_mean), running_var, epsilon);
+        centred = ebm_sub(g, x, running_mean);
+        variance = running_var;
     } else {
         unsigned axes = (1u << (rank - 1)) - 1;
         ebm_val mean = ebm_mean(g, x, axes);
-        ebm_val centred = ebm_sub(g, x, mean);
-        ebm_val variance = ebm_mean(g, ebm_square(g, centred), axes);
-
-        y = whiten(g, centred, variance, epsilon);
+        centred = ebm_sub(g, x, mean);
+        variance = ebm_mean(g, ebm_square(g, centred), axes);
         if (net_learns(net)) {
             /* the running variance is the unbiased one, as in PyTorch */
             double unbias = count > 1 ? (double)count / (double)(count - 1) : 1;
@@ -138,5 +154,5 @@ ebm_val ebm_batch_norm(ebm_net *net, const char *name, ebm_val x, bool frozen,
                        ebm_add(g, ebm_scale(g, running_var, 1 - momentum), ebm_scale(g, v, momentum)));
         }
     }
-    return affine(net, name, y, 1, &c);
+    return whiten_channels(net, name, centred, variance, epsilon, c);
 }
