@@ -16,6 +16,7 @@
 #include "idle.h"
 #include "options.h"
 #include "output.h"
+#include "plane.h"
 #include "profile.h"
 #include "progress.h"
 #include "stop.h"
@@ -152,6 +153,19 @@ static int stop_progress(void *user, double done)
     return stop_asked();
 }
 
+/* Points of the plane: with data and energies, from a copy of the model. */
+static int save_plane(struct work *w, const char *path, uint64_t seed)
+{
+    char model[PATH_MAX];
+
+    snprintf(model, sizeof model, "%s/samples/model.tmp", given.out);
+    int rc = ebm_train_export(w->train, model);
+    int status = rc < 0 ? tool_fail(w->context, rc)
+                        : plane_save(w->context, w->device, model, w->info->source, seed, path);
+    remove(model);
+    return status;
+}
+
 /* A grid of n images drawn by the model as it is now. */
 static int save_samples(struct work *w, const char *path, int64_t n, uint64_t seed, int64_t step)
 {
@@ -161,6 +175,10 @@ static int save_samples(struct work *w, const char *path, int64_t n, uint64_t se
     char steps[32], seeds[32];
     const char *text[] = { "Software", "ebm-train", "Steps", steps, "Seed", seeds };
 
+    if (plane_is(info->height, info->width, info->channels)) {
+        free(images);
+        return save_plane(w, path, seed);
+    }
     if (!images)
         return tool_fail_memory();
     snprintf(steps, sizeof steps, "%" PRId64, step);

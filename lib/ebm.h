@@ -130,6 +130,8 @@ typedef struct ebm_data ebm_data;
  *                   the library: from $EBM_DATA_DIR/digits if that variable is
  *                   set, else from where the library was installed
  *   "shapes"        32x32 colour pictures drawn by code: see ebm_shapes_attributes
+ *   "squares"       points of the plane, as images of 1x2: uniform on eight squares
+ *                   of a board of 4x4, each a class; "squares:COUNT", else 50,000
  *   anything else   a file or folder ("./digits" for a folder of that name),
  *                   known by its content, never by the end of its name:
  *     IDX           images [n,h,w] or [n,h,w,c] of bytes, plain or gzip; or a

@@ -495,6 +495,64 @@ static void test_consistency(void)
     tap_ok(worst < 1e-5 && signs == 2 * LEVELS, "with exact samples every level learns its marginal (%.0e)", worst);
 }
 
+/* N = -s^2 theta y^2 / 2 for a theta that is fed. */
+static ebm_val of_theta(ebm_graph *g, ebm_val y, const struct cdrl_place *place, void *user)
+{
+    ebm_val half = ebm_scale(g, ebm_mul(g, ebm_square(g, place->of[LEVEL_STEP]), *(const ebm_val *)user), -0.5);
+    int64_t n[EBM_MAX_RANK];
+
+    if (ebm_shape(g, y, n) < 1)
+        return 0;
+    return ebm_mul(g, half, ebm_reshape(g, ebm_sum(g, ebm_square(g, y), 14), 1, n));
+}
+
+/* E y^2 after K steps from b x + d n.  All is linear in the independent normals x,
+ * n and those of the steps: a row answers to one of them, and squares add up. */
+static double second_moment(struct bench *b, ebm_program *p, int t, double theta)
+{
+    const double *of = b->schedule.of[t];
+    double pull = t == LEVELS - 1 ? 0 : 1 / square(of[LEVEL_SIGMA]), gain = pull / (theta + pull);
+    double x = sqrt(square(of[LEVEL_SIGNAL_ABOVE]) * b->v + square(of[LEVEL_NOISE_ABOVE])), sum = 0;
+    float above[STEPS + 2] = { (float)x }, y[STEPS + 2] = { (float)(gain * x), (float)of[LEVEL_PROPOSAL] };
+
+    set_level(b, p, t);
+    must(ebm_program_set(p, "theta", &(float){ (float)theta }, sizeof(float)));
+    must(ebm_store_write(b->store, "x", above, sizeof above));
+    for (int k = 0; k < STEPS; k++) {
+        must(ebm_store_write(b->store, "y", y, sizeof y));
+        must(ebm_program_run(p, 1));
+        must(ebm_store_read(b->store, "y", y, sizeof y));
+        y[2 + k] += (float)of[LEVEL_STEP];
+    }
+    for (int i = 0; i < STEPS + 2; i++)
+        sum += square(y[i]);
+    return sum;
+}
+
+/* Where chains of 15 steps, begun by an initializer that has learned all it can,
+ * come to rest: not at 1/V, but at known figures. */
+static void test_fixed_points(void)
+{
+    static const double rest[LEVELS] = { 2.0237, 2.9081, 3.0540, 2.9893, 3.7818, 1.0226 };
+    struct bench b = { .v = 0.25 };
+    double worst = 0, least = 1;
+
+    bench_open(&b, (const int64_t[]){ STEPS + 2, 1, 1, 1 }, NULL);
+    ebm_val theta = ebm_feed(b.g, "theta", EBM_F32, 1, &(const int64_t){ 1 });
+    const struct cdrl_step step = { of_theta, &theta, 1, 0, b.counter, 7 };
+    ebm_val effect = ebm_assign(b.g, b.y, cdrl_step(b.g, &step, &b.place, b.y, b.x));
+    ebm_program *p = compiled(&b, 1, &effect);
+    for (int t = 0; t < LEVELS; t++) {
+        double own = precision_of(&b.schedule, t, b.v);
+        worst = maximum(worst, fabs(second_moment(&b, p, t, rest[t]) * own - 1));
+        least = fmin(least, fabs(second_moment(&b, p, t, own) * own - 1));
+    }
+    tap_ok(worst < 3e-5 && least > 3e-4, "where the loop comes to rest at each level: the moments agree (%.0e), "
+           "and do not at 1/V (%.0e)", worst, least);
+    ebm_program_free(p);
+    bench_close(&b);
+}
+
 /* The gradient by g of |end - g - d n|^2, averaged over n, is 2 d^2 times that of
  * |end - g|^2 / (2 d^2). */
 static void test_proposal_loss(void)
@@ -568,6 +626,7 @@ int main(void)
     for (size_t i = 0; i < COUNT(samplers); i++)
         test_sampler((int)i);
     test_consistency();
+    test_fixed_points();
     test_proposal_loss();
     test_rates();
     ebm_backend_free(cpu);

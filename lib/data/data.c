@@ -197,6 +197,8 @@ static int open_source(ebm_context *ctx, const char *name, const struct request 
         rc = open_digits(ctx, request, source);
     else if (names_shapes(name))
         rc = shapes_open(ctx, name, request, source);
+    else if (squares_named(name))
+        rc = squares_open(ctx, name, request, source);
     else
         rc = open_path(ctx, name, request, source);
     if (rc < 0)

@@ -67,5 +67,8 @@ int shapes_open(ebm_context *ctx, const char *spec, const struct request *reques
 int shapes_attributes(const struct source *source, size_t index,
                       ebm_shapes_attributes *attributes);
 bool source_is_shapes(const struct source *source);
+bool squares_named(const char *spec);
+int squares_open(ebm_context *ctx, const char *spec, const struct request *request,
+                 struct source *source);
 
 #endif
