@@ -266,6 +266,24 @@ static void test_runs(void)
     }
 }
 
+/* Points have networks of their own. */
+static void test_points(void)
+{
+    static const char *const settings[] = {
+        "data.source=squares:64", "data.height=1", "data.width=2", "cdrl.labels=8", "cdrl.step_grows=false",
+        "cdrl.step=2e-3", "sample.denoise=0", NULL
+    };
+    float points[2 * 5], e[5];
+    ebm_model *model = NULL;
+    int rc = run(backend, &(struct run){ ROOT "/points", settings, false, 0, false });
+
+    tap_ok(rc == EBM_OK && ebm_model_open(backend, ROOT "/points/model.safetensors", NULL, &model) == EBM_OK
+           && ebm_model_sample(model, 3, 0, 5, points, NULL, NULL) == EBM_OK
+           && ebm_model_energy(model, 5, points, e) == EBM_OK && isfinite(e[4]), "points are learned and drawn%s%s",
+           rc < 0 ? ": " : "", rc < 0 ? ebm_message(ctx) : "");
+    ebm_model_free(model);
+}
+
 static void test_refusals(void)
 {
     static const struct { const char *settings[3], *why; } wrong[] = {
@@ -453,6 +471,7 @@ int main(void)
         return 1;
     test_step();
     test_runs();
+    test_points();
     test_refusals();
     test_identities();
     test_levels();

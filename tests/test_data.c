@@ -556,6 +556,44 @@ static void test_shapes(void)
     ebm_data_free(d);
 }
 
+/* --- points --- */
+
+/* Coordinates are from [-10,10]; the squares have side 4 and form a board. */
+static void test_squares(void)
+{
+    ebm_data_options o = { .seed = 5 }, test = { .seed = 5, .split = "test" }, large = { .height = 2, .width = 2 };
+    ebm_data *d = open_data("squares:800", &o), *e = open_data("squares:800", &test);
+    ebm_data_info info = { 0 };
+    int inside = 0, differ = 0, of_class[8] = { 0 }, cell_of[8][2], apart = 0;
+    float p[2], q[2];
+    int32_t label;
+
+    for (size_t i = 0; d && e && i < 800; i++) {
+        if (ebm_data_read(d, i, p, &label) < 0 || ebm_data_read(e, i, q, NULL) < 0 || label < 0 || label > 7)
+            break;
+        int x = (int)floor((p[0] * 20 - 10) / 4), y = (int)floor((p[1] * 20 - 10) / 4);
+        inside += x >= -2 && x < 2 && y >= -2 && y < 2 && (x + y) % 2 != 0;
+        if (of_class[label]++ == 0) {
+            cell_of[label][0] = x;
+            cell_of[label][1] = y;
+        }
+        apart += cell_of[label][0] != x || cell_of[label][1] != y;
+        differ += p[0] != q[0];
+    }
+    if (d)
+        ebm_data_describe(d, &info);
+    tap_ok(inside == 800 && apart == 0 && info.classes == 8 && info.height == 1 && info.width == 2
+           && info.channels == 1, "squares: points of a class are in its square");
+    int few = 0;
+    for (int k = 0; k < 8; k++)
+        few += of_class[k] < 60;
+    tap_ok(few == 0 && differ > 790, "squares: all as often, others for testing");
+    ebm_data_free(d);
+    ebm_data_free(e);
+    refused("squares:0", NULL, EBM_ERR_ARG, "squares:COUNT");
+    refused("squares", &large, EBM_ERR_ARG, "1 x 2");
+}
+
 /* --- pictures written --- */
 
 static void test_pictures(void)
@@ -665,6 +703,7 @@ int main(void)
     test_folders();
     test_resize();
     test_shapes();
+    test_squares();
     test_pictures();
     rmdir(in_folder("cifar"));
     rmdir(in_folder("tree"));

@@ -95,6 +95,20 @@ ok $? 'gives another model'
 [ ! -s err ]
 ok $? '--quiet says nothing'
 
+# Points come as a picture of the plane; levels can be shown, pictures completed.
+exits 0 'training on points' ebm-train --recipe cdrl-squares --out plane --seed 1 --threads 1 --quiet \
+    --steps 2 --set batch=8 --set cdrl.width=4 --set proposal.width=8 --set proposal.groups=2
+[ "$(od -A n -t u1 -j 18 -N 2 plane/samples.png | tr -s ' ')" = ' 4 16' ]
+ok $? 'the picture has four panels side by side'
+exits 0 'the way from noise' ebm-sample plane/model.safetensors -n 3 --seed 1 --stages --out way.png
+[ -s way.png ]
+ok $? 'is a picture'
+exits 0 'completing' ebm-sample plane/model.safetensors -n 3 --seed 1 --image run/samples.png \
+    --mask run/samples.png --out completed.npy
+exits 2 'an image without a mask' ebm-sample plane/model.safetensors --image run/samples.png --out completed.npy
+exits 2 'completing by a model that draws images as a whole' ebm-sample run/model.safetensors \
+    --image run/samples.png --mask run/samples.png --out completed.npy
+
 exits 0 'training with a profile' ebm-train --recipe tiny.recipe --out profiled --seed 3 --profile
 grep -q '^langevin .* conv1.weight .* GFLOP/s' out && grep -q "this machine's best" out
 ok $? 'it names programs, layers and rates'
