@@ -17,7 +17,7 @@
 enum { CHUNK = 256 };               /* images read and scored at once */
 
 static struct {
-    const char *data, *split, *out, *in, *backend;
+    const char *data, *split, *out, *in, *backend, *precision;
     struct texts out_of;
     struct integer limit, threads;
     bool raw, quiet, json;
@@ -31,6 +31,8 @@ static struct {
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", \
       &given.raw, 0, 0 }, \
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 }, \
+    { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed", \
+      &given.precision, 0, 0 }, \
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given", \
       &given.threads, 1, 4096 }, \
     { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 }, \
@@ -277,8 +279,15 @@ static int run_ood(struct work *w, int n_more, char **more)
 
 static int open_model(struct work *w, const char *path)
 {
-    const ebm_model_options options = { .raw = given.raw };
+    char precision[64] = "precision=fp32";
+    const char *const settings[] = { precision };
+    const ebm_model_options options = {
+        .settings = settings, .n_settings = given.precision != NULL, .raw = given.raw
+    };
     int rc;
+
+    if (given.precision)
+        snprintf(precision, sizeof precision, "precision=%s", given.precision);
 
     if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
                                &w->device)) < 0

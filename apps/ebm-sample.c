@@ -22,7 +22,7 @@
 enum { DEFAULT_COUNT = 64 };
 
 static struct {
-    const char *out, *backend, *image, *mask;
+    const char *out, *backend, *image, *mask, *precision;
     struct texts settings;
     struct integer n, first, seed, threads, columns;
     size_t max_memory;
@@ -45,6 +45,8 @@ static const struct option_row rows[] = {
     { "stages", 0, OPTION_FLAG, NULL, "a row for each image: its way from noise", &given.stages, 0, 0 },
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
+    { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed",
+      &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
@@ -68,7 +70,8 @@ struct work {
     int64_t stages;                 /* pictures of an image; 1: it alone */
     int64_t done;
     struct progress bar;
-    char settings[2048];            /* sample.* in force, a line each */
+    char *precision;                /* the setting made of the option */
+    char settings[2048];            /* sample.* and precision in force, a line each */
 };
 
 static bool ends_with(const char *s, const char *end)
@@ -94,7 +97,13 @@ static int on_progress(void *user, double done)
     return stop_asked();
 }
 
-/* The settings sample.* as they are in force, by their names in the recipe; false
+/* Those that change what is drawn. */
+static bool noted(const char *line)
+{
+    return !strncmp(line, "sample.", 7) || !strncmp(line, "precision", 9);
+}
+
+/* These settings as they are in force, by their names in the recipe; false
  * without memory. */
 static bool note_settings(struct work *w)
 {
@@ -103,7 +112,7 @@ static bool note_settings(struct work *w)
     for (const char *line = w->info->recipe; *line; line += strcspn(line, "\n"),
          line += *line == '\n') {
         char key[64];
-        if (strncmp(line, "sample.", 7) || sscanf(line, "%63[a-z0-9_.]", key) != 1)
+        if (!noted(line) || sscanf(line, "%63[a-z0-9_.]", key) != 1)
             continue;
         const char *value = ebm_model_setting(w->model, key);
         if (!value)
@@ -266,8 +275,26 @@ static int read_given(struct work *w)
     return rc;
 }
 
+/* --precision is a setting too, and comes after --set; false without memory. */
+static bool make_setting(struct work *w)
+{
+    static const char format[] = "precision=%s";
+    struct texts *all = &given.settings;
+
+    if (!given.precision)
+        return true;
+    size_t size = sizeof format + strlen(given.precision);
+    if (!(w->precision = malloc(size)) || (!all->v && !(all->v = calloc(1, sizeof *all->v))))
+        return false;
+    snprintf(w->precision, size, format, given.precision);
+    all->v[all->n++] = w->precision;     /* there is room for every argument */
+    return true;
+}
+
 static int run(struct work *w, const char *path)
 {
+    if (!make_setting(w))
+        return tool_fail_memory();
     const ebm_model_options options = {
         given.settings.v, given.settings.n, given.raw, given.max_memory
     };

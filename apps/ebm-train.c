@@ -23,7 +23,7 @@
 #include "tool.h"
 
 static struct {
-    const char *recipe, *data, *out, *backend;
+    const char *recipe, *data, *out, *backend, *precision;
     struct texts settings;
     struct integer steps, seed, threads;
     size_t max_memory;
@@ -42,6 +42,8 @@ static const struct option_row rows[] = {
     { "seed", 0, OPTION_INTEGER, "N", "of all random numbers; drawn and shown if not given",
       &given.seed, 0, 9007199254740992 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
+    { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed",
+      &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
     { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
@@ -106,12 +108,13 @@ static bool add_setting(struct work *w, char *s)
     return true;
 }
 
-/* --data, --steps and --seed are settings too, and come after --set. */
+/* --data, --steps, --seed and --precision are settings too, and come after --set. */
 static bool make_settings(struct work *w)
 {
-    const char **all = calloc((size_t)given.settings.n + 4, sizeof *all);
+    enum { MADE = 4 };
+    const char **all = calloc((size_t)given.settings.n + MADE, sizeof *all);
 
-    w->made = calloc(4, sizeof *w->made);
+    w->made = calloc(MADE, sizeof *w->made);
     if (!all || !w->made) {
         free(all);
         return false;
@@ -121,7 +124,8 @@ static bool make_settings(struct work *w)
     given.settings.v = all;
     return (!given.data || add_setting(w, quoted_setting("data.source", given.data)))
         && (!given.steps.given || add_setting(w, number_setting("steps", given.steps.value)))
-        && (!given.seed.given || add_setting(w, number_setting("seed", given.seed.value)));
+        && (!given.seed.given || add_setting(w, number_setting("seed", given.seed.value)))
+        && (!given.precision || add_setting(w, quoted_setting("precision", given.precision)));
 }
 
 /* --- pictures --- */

@@ -2,21 +2,23 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *     contract [THREADS [REPEATS [NAME]]]
+ *     contract [THREADS [REPEATS [NAME [bf16]]]]
  *
  * NAME: only layers whose name holds it.
  * GFLOP/s count the operations of the definition.  The peak is that of the
  * micro-kernel alone on data in the first cache; each figure is the median of
  * REPEATS timings, and the peak is measured again beside each, since machines
  * change their pace.  Where sums of products alone (EBM_EXACT) would be computed
- * by another algorithm, both run in turn, and x is the median of the ratios.  Shapes that the kernels are bad at are listed too. */
+ * by another algorithm, both run in turn, and x is the median of the ratios.  With
+ * bf16 it is of the time in float32 over that with this precision.  Shapes that the
+ * kernels are bad at are listed too. */
 #include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "contract.h"
-#include "gemm.h"
+#include "bf16.h"
 #include "isa.h"
+#include "kernels.h"
 #include "timing.h"
 
 static int threads = 1;
@@ -136,11 +138,12 @@ static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op
     struct shape as, bs;
     struct node node = node_of_layer(layer, op, &as, &bs, &flop);
     struct contract *contract, *exact = NULL;
-    struct cpu exactly = *cpu;
+    struct cpu exactly = *cpu;           /* or in float32, against bf16 */
 
     if (repeats > MAX_REPEATS)
         repeats = MAX_REPEATS;
-    exactly.exact = true;
+    exactly.exact = cpu->precision == EBM_FP32;
+    exactly.precision = EBM_FP32;
     if (contract_new(cpu, &node, &as, &bs, &contract) < 0
         || contract_new(&exactly, &node, &as, &bs, &exact) < 0) {
         contract_free(cpu, contract);
@@ -188,13 +191,15 @@ int main(int argc, char **argv)
     if (argc > 1)
         threads = atoi(argv[1]);
     if (threads < 1 || repeats < 1 || ebm_context_new(NULL, &ctx) < 0) {
-        fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME]]]\n");
+        fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME [bf16]]]]\n");
         return 2;
     }
     const char *reason;
     struct ukernel *blis = blis_new(ctx, flags, ukernel_best(flags), &reason);
     struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags,
-                       .ukernel = blis ? blis : ukernel_best(flags) };
+                       .kernels = kernels_best(flags), .bf16 = bf16_best(flags),
+                       .ukernel = blis ? blis : ukernel_best(flags),
+                       .precision = argc > 4 && !strcmp(argv[4], "bf16") ? EBM_BF16 : EBM_FP32 };
     printf("%s %dx%d, %s, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
            cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, blis ? "BLIS" : reason, threads,
            threads > 1 ? "s" : "", peak(cpu.ukernel));

@@ -1,7 +1,7 @@
 /* contract.c - plan a contraction by the first algorithm that applies.
  *
  * SPDX-License-Identifier: ISC */
-#include "conv.h"
+#include "bf16.h"
 
 struct contract {
     const struct algorithm *algorithm;   /* NULL: the result has no elements */
@@ -17,6 +17,9 @@ enum { FEW_USES = 1 << 12 };
 
 /* Best first; each says when it applies. */
 static const struct algorithm *const algorithms[] = {
+    &conv_bf16_rows,
+    &conv_bf16_filter,
+    &conv_bf16_round,
     &conv_winograd,
     &conv_winograd_filter,
     &conv_rows,
@@ -87,12 +90,37 @@ static bool addressable(const struct shape *s)
     return true;
 }
 
+int contract_plan(const struct cpu *cpu, const struct problem *v, struct contract **contract)
+{
+    struct contract *self = mem_new(cpu->ctx, 1, sizeof *self);
+    int rc;
+
+    *contract = NULL;
+    if (!self)
+        return EBM_ERR_NOMEM;
+    for (size_t i = 0; i < COUNT(algorithms) && !self->algorithm; i++)
+        if (algorithms[i]->applies(v))
+            self->algorithm = algorithms[i];
+    if (!self->algorithm)
+        rc = ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: no algorithm for %s", op_info[v->op].name);
+    else if (!(self->self = mem_new(cpu->ctx, 1, self->algorithm->size)))
+        rc = EBM_ERR_NOMEM;
+    else
+        rc = self->algorithm->plan(cpu, v, self->self, &self->packed, &self->scratch);
+    self->uses = (v->op == OP_MATMUL ? v->rows : v->n * v->p * v->q)
+               / (v->precision == EBM_BF16 && v->bf16 ? BF16_SPEED : 1);
+    if (rc < 0) {
+        contract_free(cpu, self);
+        return rc;
+    }
+    *contract = self;
+    return EBM_OK;
+}
+
 int contract_new(const struct cpu *cpu, const struct node *node, const struct shape *a,
                  const struct shape *b, struct contract **contract)
 {
     struct problem v;
-    struct contract *self;
-    int rc;
 
     *contract = NULL;
     if (!addressable(a) || !addressable(b) || !addressable(&node->shape))
@@ -107,27 +135,13 @@ int contract_new(const struct cpu *cpu, const struct node *node, const struct sh
     }
 
     v.exact = cpu->exact;
-    self = mem_new(cpu->ctx, 1, sizeof *self);
-    if (!self)
-        return EBM_ERR_NOMEM;
-    *contract = self;
-    if (shape_count(&node->shape) == 0)
-        return EBM_OK;
-    for (size_t i = 0; i < COUNT(algorithms) && !self->algorithm; i++)
-        if (algorithms[i]->applies(&v))
-            self->algorithm = algorithms[i];
-    if (!self->algorithm)
-        rc = refuse(cpu->ctx, node, a, b, "no algorithm applies");
-    else if (!(self->self = mem_new(cpu->ctx, 1, self->algorithm->size)))
-        rc = EBM_ERR_NOMEM;
-    else
-        rc = self->algorithm->plan(cpu, &v, self->self, &self->packed, &self->scratch);
-    self->uses = v.op == OP_MATMUL ? v.rows : v.n * v.p * v.q;
-    if (rc < 0) {
-        contract_free(cpu, self);
-        *contract = NULL;
-    }
-    return rc;
+    v.bf16 = cpu->bf16;
+    if (!(node->op == OP_MATMUL && node->attr.matmul.full))
+        v.precision = cpu->precision;
+    if (shape_count(&node->shape) > 0)
+        return contract_plan(cpu, &v, contract);
+    *contract = mem_new(cpu->ctx, 1, sizeof **contract);
+    return *contract ? EBM_OK : EBM_ERR_NOMEM;
 }
 
 void contract_free(const struct cpu *cpu, struct contract *contract)

@@ -16,6 +16,8 @@ struct cpu {                  /* the open device; see cpu.c */
     int threads;
     unsigned flags;           /* isa.h: CPU_* the machine has, less the masked */
     bool exact;               /* no algorithm that rounds more than sums of products */
+    enum ebm_precision precision;    /* of the program */
+    const struct bf16_kernels *bf16; /* bf16.h, or NULL */
     const struct kernels *kernels;   /* isa.h: vector kernels of the chosen ISA */
     const struct ukernel *ukernel;   /* gemm micro-kernel: BLIS or own */
 };
@@ -32,8 +34,8 @@ struct contract;
 int contract_new(const struct cpu *cpu, const struct node *node,
                  const struct shape *a, const struct shape *b,
                  struct contract **contract);
-/* The algorithm chosen: "rows", "filter", "winograd", "winograd filter";
- * ""  for an empty result. */
+/* The algorithm chosen: "rows", "filter", "winograd", "winograd filter", "bf16 rows",
+ * "bf16 filter", "bf16 round"; "" for an empty result. */
 const char *contract_algorithm(const struct contract *contract);
 void contract_free(const struct cpu *cpu, struct contract *contract);
 /* Give it memory of its own for b as it is packed, where runs with the same b

@@ -6,6 +6,7 @@
  *   conv_band.c    cuts the images into bands, copied with their padding
  *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels
  *   conv_filter.c  CONV_FILTER: the sum runs over pixels
+ *   bf16_rows.c, bf16_filter.c, bf16_round.c   operands in bfloat16: bf16.h
  *   winograd.c     3x3 filters by fewer multiplications, unless `exact`, which
  *                  the environment variable EBM_EXACT sets when the device opens
  *
@@ -28,7 +29,12 @@ struct problem {
     int64_t batch, rows, columns, depth;      /* MATMUL */
     bool ta, tb;
     bool exact;                               /* sums of products, nothing else */
+    enum ebm_precision precision;
+    const struct bf16_kernels *bf16;          /* NULL: no instructions for it */
 };
+
+/* Plan a problem whose result has elements by the first algorithm that applies. */
+int contract_plan(const struct cpu *cpu, const struct problem *v, struct contract **contract);
 
 /* An algorithm states when it applies, plans, and runs. */
 struct algorithm {

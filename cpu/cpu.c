@@ -35,6 +35,7 @@ struct backend {
 
 struct device_program {
     const struct cpu *cpu;
+    struct cpu own;              /* the device with the program's precision */
     struct memory memory;
     char *scratch;
     char **slots, **feeds;       /* what memory points to */
@@ -404,7 +405,9 @@ static int compile(ebm_backend *base, const struct plan *plan,
     *program = NULL;
     if (!p)
         return EBM_ERR_NOMEM;
-    p->cpu = &b->cpu;
+    p->own = b->cpu;
+    p->own.precision = plan->precision;
+    p->cpu = &p->own;
     p->may_keep = most_kept(plan);
     if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = make_all(p, plan)) < 0) {
         program_free(base, p);
@@ -495,7 +498,7 @@ static int fetch(ebm_backend *b, struct device_program *p, const struct place *p
 }
 
 static const struct backend_vtable vtable = {
-    .name = "cpu", .close = cpu_close,
+    .name = "cpu", .bf16 = true, .close = cpu_close,
     .buffer_new = buffer_new, .buffer_free = buffer_free,
     .upload = upload, .download = download,
     .compile = compile, .program_free = program_free,
@@ -525,6 +528,7 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
     b->cpu.exact = exact_wanted();
     b->cpu.kernels = kernels_best(b->cpu.flags);
     b->cpu.ukernel = ukernel_best(b->cpu.flags);
+    b->cpu.bf16 = bf16_best(b->cpu.flags);
     b->blis = blis_new(ctx, b->cpu.flags, b->cpu.ukernel, &reason);
     if (!b->blis && !reason) {
         mem_free(ctx, b);
@@ -532,9 +536,9 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
     }
     if (b->blis)
         b->cpu.ukernel = b->blis;
-    snprintf(b->base.description, sizeof b->base.description, "cpu: %s, %s %dx%d, %d thread%s",
+    snprintf(b->base.description, sizeof b->base.description, "cpu: %s, %s %dx%d, bf16 by %s, %d thread%s",
              kernels_name(b->cpu.kernels), b->cpu.ukernel->name, b->cpu.ukernel->MR,
-             b->cpu.ukernel->NR, b->cpu.threads, b->cpu.threads == 1 ? "" : "s");
+             b->cpu.ukernel->NR, bf16_name(b->cpu.bf16), b->cpu.threads, b->cpu.threads == 1 ? "" : "s");
     *backend = &b->base;
     return EBM_OK;
 }

@@ -263,6 +263,19 @@ static void from_u8(float *d, const uint8_t *a, int64_t n)
         d[i] = a[i];
 }
 
+/* The upper half of a float, after half of what is below it is added; a NaN stays
+ * one. */
+static void round_bf16(float *d, const float *a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &a[i], sizeof bits);
+        uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+        bits = (a[i] == a[i] ? rounded : bits | 0x400000) & 0xffff0000;
+        memcpy(&d[i], &bits, sizeof bits);
+    }
+}
+
 /* Beyond the range of int32: its nearest end; NaN: 0. */
 static void to_i32(int32_t *d, const float *a, int64_t n)
 {
@@ -343,6 +356,7 @@ const struct kernels NAME(kernels) = {
     },
     .select = { select_vv, select_sv, select_vs, select_ss },
     .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
+    .round_bf16 = round_bf16,
     .fill = fill, .stream = NAME(stream), .stream_end = NAME(stream_end), .add = add, .add_scaled = add_scaled, .larger = larger,
     .place = place,
     .sum = NAME(sum), .amax = NAME(amax),

@@ -33,6 +33,7 @@ struct kernels {
     void (*from_u8)(float *d, const uint8_t *a, int64_t n);
     void (*to_i32)(int32_t *d, const float *a, int64_t n);
     void (*to_u8)(uint8_t *d, const float *a, int64_t n);
+    void (*round_bf16)(float *d, const float *a, int64_t n);   /* to nearest, ties to even */
     void (*fill)(float *d, float value, int64_t n);
     /* Copies for arrays larger than the caches; stream_end before others read. */
     void (*stream)(float *to, const float *from, int64_t n);

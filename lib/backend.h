@@ -15,6 +15,7 @@ struct device_program;
 
 struct backend_vtable {
     const char *name;
+    bool bf16;               /* EBM_BF16 is implemented */
     void (*close)(ebm_backend *b);
     /* Zeroed memory. */
     int (*buffer_new)(ebm_backend *b, size_t size, struct device_buffer **buffer);

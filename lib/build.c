@@ -527,6 +527,11 @@ ebm_val ebm_amax(ebm_graph *g, ebm_val a, unsigned axes)
 
 ebm_val ebm_matmul(ebm_graph *g, ebm_val a, ebm_val b, bool ta, bool tb)
 {
+    return build_matmul(g, a, b, ta, tb, false);
+}
+
+ebm_val build_matmul(ebm_graph *g, ebm_val a, ebm_val b, bool ta, bool tb, bool full)
+{
     union attr attr = { 0 };
 
     if (!usable_type(g, OP_MATMUL, a, EBM_F32) || !usable_type(g, OP_MATMUL, b, EBM_F32))
@@ -551,6 +556,7 @@ ebm_val ebm_matmul(ebm_graph *g, ebm_val a, ebm_val b, bool ta, bool tb)
     }
     attr.matmul.ta = ta;
     attr.matmul.tb = tb;
+    attr.matmul.full = full;
     ebm_val c = g->status < 0 ? 0
               : graph_node(g, OP_MATMUL, EBM_F32, &s, 2, (ebm_val[]){ a, b }, &attr);
     return r == 2 && c ? ebm_reshape(g, c, 2, s.n + 1) : c;

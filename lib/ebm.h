@@ -289,7 +289,7 @@ typedef struct ebm_model ebm_model;
  * EBM_ERR_ARG (a setting), EBM_ERR_NOMEM or EBM_ERR_DEVICE. */
 typedef struct ebm_model_options {
     const char *const *settings;    /* "sample.noise=0.01": changes to what the */
-    int n_settings;                 /* model says; keys sample.* only */
+    int n_settings;                 /* model says; keys sample.* and precision only */
     bool raw;                       /* the last weights, not their average */
     size_t max_memory;              /* bytes it may take; 0: any */
 } ebm_model_options;
@@ -593,6 +593,22 @@ typedef struct ebm_store ebm_store;
 EBM_API int ebm_store_new(ebm_backend *backend, ebm_store **store);
 EBM_API void ebm_store_free(ebm_store *store);
 
+/* How precisely the contractions of programs compute: matrix products and
+ * convolutions of layers, their gradients too.
+ *
+ * EBM_FP32  in float32
+ * EBM_BF16  operands are rounded to bfloat16, to nearest, ties to even; products
+ *           are exact and summed in float32.  Weights, states, results and all
+ *           other operations stay float32, and so do the products that norms of
+ *           weights and changes of images are made of.  Fast where the processor
+ *           has instructions for it; the same values, but for the order of sums,
+ *           where not.
+ *
+ * It holds for programs compiled from the store's graphs afterwards.  A backend
+ * that cannot refuses to compile: EBM_ERR_DEVICE. */
+enum ebm_precision { EBM_FP32, EBM_BF16 };
+EBM_API void ebm_store_precision(ebm_store *store, enum ebm_precision precision);
+
 /* How the elements of a tensor start.  Random ones are drawn from the seed and
  * the tensor's name alone. */
 typedef struct ebm_init {
@@ -781,7 +797,8 @@ typedef struct ebm_program ebm_program;
 
 /* Compile what the outputs need - values to fetch, and effects - for the
  * store's backend.  All memory that running takes is allocated here.
- * Returns EBM_OK, the graph's latched error, EBM_ERR_NOMEM or EBM_ERR_DEVICE. */
+ * Returns EBM_OK, the graph's latched error, EBM_ERR_NOMEM or EBM_ERR_DEVICE (it
+ * fails, or has no such precision). */
 EBM_API int ebm_compile(ebm_graph *g, int n, const ebm_val *outputs, ebm_program **program);
 EBM_API void ebm_program_free(ebm_program *program);
 

@@ -196,12 +196,15 @@ RULE(amax)     /* shared by all elements that are the largest */
 RULE(matmul)   /* c = op(a) op(b):  dop(a) = dc op(b)',  dop(b) = op(a)' dc */
 {
     bool ta = node_of(G, y)->attr.matmul.ta, tb = node_of(G, y)->attr.matmul.tb;
+    bool full = node_of(G, y)->attr.matmul.full;
     ebm_val a = A, b = B;
 
     if (s->needed[a])
-        add_grad(s, a, ta ? ebm_matmul(G, b, dy, tb, true) : ebm_matmul(G, dy, b, false, !tb));
+        add_grad(s, a, ta ? build_matmul(G, b, dy, tb, true, full)
+                          : build_matmul(G, dy, b, false, !tb, full));
     if (s->needed[b])
-        add_grad(s, b, tb ? ebm_matmul(G, dy, a, true, ta) : ebm_matmul(G, a, dy, !ta, false));
+        add_grad(s, b, tb ? build_matmul(G, dy, a, true, ta, full)
+                          : build_matmul(G, a, dy, !ta, false, full));
 }
 
 /* One trilinear form, sum y (x conv f): each partial of one of its partials is

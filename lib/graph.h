@@ -43,7 +43,7 @@ union attr {
     struct { uint32_t purpose; int32_t normal; } random;   /* RANDOM */
     uint32_t axes;                                   /* SUM, AMAX, FLIP */
     int32_t perm[EBM_MAX_RANK];                      /* TRANSPOSE */
-    struct { int32_t ta, tb; } matmul;
+    struct { int32_t ta, tb, full; } matmul;         /* full: float32 whatever the precision */
     ebm_conv_spec conv;                              /* CONV*, no zeros left */
     ebm_pool_spec pool;                              /* POOL, UNPOOL, PICK, PLACE */
     int32_t resample;                                /* RESAMPLE*: enum ebm_resample */

@@ -194,15 +194,24 @@ void ebm_model_info_free(ebm_context *ctx, const ebm_model_info *is)
 
 /* ---- opening ---- */
 
+static bool may_change(const char *setting)
+{
+    static const char *const allowed[] = { "sample.", "precision=" };
+
+    for (size_t i = 0; i < COUNT(allowed); i++)
+        if (strncmp(setting, allowed[i], strlen(allowed[i])) == 0)
+            return true;
+    return false;
+}
+
 static int change_settings(ebm_model *m, const ebm_model_options *options)
 {
-    static const char prefix[] = "sample.";
     int status;
 
     for (int i = 0; options && i < options->n_settings; i++) {
-        if (strncmp(options->settings[i], prefix, sizeof prefix - 1) != 0)
+        if (!may_change(options->settings[i]))
             return ebm_fail(m->ctx, EBM_ERR_ARG, "'%s': of a trained model, only the settings "
-                            "%s* can be changed", options->settings[i], prefix);
+                            "sample.* and precision can be changed", options->settings[i]);
         if ((status = recipe_set(m->recipe, options->settings[i])) < 0)
             return status;
     }
@@ -234,6 +243,7 @@ static int build(ebm_model *m, ebm_backend *backend, size_t limit)
 
     if ((status = ebm_store_new(backend, &m->store)) < 0)
         return status;
+    ebm_store_precision(m->store, method_precision(m->recipe));
     struct method_site site = { .ctx = m->ctx, .store = m->store, .recipe = m->recipe,
                                 .image = { m->image[0], m->image[1], m->image[2] } };
     if ((status = m->method->model_build(&site, &m->state)) < 0

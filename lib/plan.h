@@ -105,6 +105,7 @@ struct strip {
 
 struct plan {
     const ebm_graph *graph;
+    enum ebm_precision precision;    /* of contractions that are not `full` */
     int n_steps;
     struct step *steps;
     int n_strips;            /* in the order of their steps; none if the backend has no use */

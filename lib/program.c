@@ -32,6 +32,14 @@ static int check_outputs(ebm_graph *g, int n, const ebm_val *outputs)
     return EBM_OK;
 }
 
+static int check_precision(const ebm_program *p, const struct plan *plan)
+{
+    if (plan->precision == EBM_FP32 || p->backend->v->bf16)
+        return EBM_OK;
+    return ebm_fail(p->ctx, EBM_ERR_DEVICE, "%s does not compute with precision bf16: use fp32, or "
+                    "the backend cpu", p->backend->v->name);
+}
+
 static int note_interface(ebm_program *p, ebm_graph *g, const struct plan *plan,
                           const struct schedule *s)
 {
@@ -97,7 +105,9 @@ int ebm_compile(ebm_graph *g, int n, const ebm_val *outputs, ebm_program **progr
         return EBM_ERR_NOMEM;
     p->ctx = g->ctx;
     p->backend = g->store->backend;
-    if ((status = schedule_new(g, n, outputs, &s)) >= 0
+    plan.precision = g->store->precision;
+    if ((status = check_precision(p, &plan)) >= 0
+        && (status = schedule_new(g, n, outputs, &s)) >= 0
         && (status = emit_steps(s, &plan)) >= 0
         && (status = strips_find(s, p->backend, &plan)) >= 0
         && (status = place_steps(s, &plan)) >= 0

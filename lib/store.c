@@ -16,6 +16,11 @@ int ebm_store_new(ebm_backend *backend, ebm_store **store)
     return EBM_OK;
 }
 
+void ebm_store_precision(ebm_store *store, enum ebm_precision precision)
+{
+    store->precision = precision;
+}
+
 void ebm_store_free(ebm_store *store)
 {
     if (!store)

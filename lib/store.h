@@ -34,6 +34,7 @@ struct tensor {
 struct ebm_store {
     ebm_context *ctx;
     ebm_backend *backend;
+    enum ebm_precision precision;    /* of programs */
     int count, capacity;
     struct tensor *tensors;          /* by slot */
 };

@@ -155,6 +155,7 @@ static int build(ebm_train *t, size_t limit)
 
     if ((status = ebm_store_new(t->backend, &t->store)) < 0)
         return status;
+    ebm_store_precision(t->store, method_precision(t->recipe));
     struct method_site site = {
         .ctx = t->ctx, .store = t->store, .recipe = t->recipe,
         .image = { t->image[0], t->image[1], t->image[2] }, .classes = t->set.classes,

@@ -566,6 +566,25 @@ static const double *given(const double *const *list, int32_t count, int32_t at,
     return list[at];
 }
 
+/* bfloat16 has 8 digits; ties go to even. */
+static double *rounded(const double *a, int64_t n)
+{
+    double *r = need(malloc((size_t)n * sizeof *r + 1));
+
+    for (int64_t i = 0; i < n; i++) {
+        int exponent;
+        double digits = frexp(a[i], &exponent);
+        r[i] = ldexp(rint(ldexp(digits, 8)), exponent - 8);
+    }
+    return r;
+}
+
+static bool rounds(const ebm_graph *g, const struct node *y)
+{
+    return g->store->precision == EBM_BF16 && op_info[y->op].class == CONTRACT
+        && !(y->op == OP_MATMUL && y->attr.matmul.full);
+}
+
 static void evaluate(struct oracle *o, ebm_val a)
 {
     const struct node *y = node_of(o->g, a);
@@ -580,7 +599,13 @@ static void evaluate(struct oracle *o, ebm_val a)
     else if (y->op == OP_STATE)
         memcpy(out, given(o->slot, o->n_slots, y->attr.state.slot, "slot")
                + y->attr.state.offset, bytes);
-    else
+    else if (rounds(o->g, y)) {
+        double *one = rounded(in[0], shape_count(&node_of(o->g, operand(y, 0))->shape));
+        double *other = rounded(in[1], shape_count(&node_of(o->g, operand(y, 1))->shape));
+        oracle_apply(o->g, a, (const double *const[]){ one, other }, out);
+        free(one);
+        free(other);
+    } else
         oracle_apply(o->g, a, in, out);
     free(in);
 }

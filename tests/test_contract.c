@@ -7,19 +7,20 @@
  * |a||b|; a result may differ by BOUND of that.  Winograd's algorithm, which
  * `exact` forbids, spreads errors over a tile: it has its own cases and bounds,
  * of the result's largest sum and of its largest value.  All micro-kernels that this
+ * With precision bf16 the definition has the operands rounded, by other means.  All micro-kernels that this
  * processor runs are examined, with one to three threads, whose bits must be
  * the same; the epilogue must see each element once, and finished. */
 #include <math.h>
 #include <string.h>
-#include "contract.h"
-#include "gemm.h"
+#include "bf16.h"
 #include "isa.h"
+#include "kernels.h"
 #include "tap.h"
 
 static const double BOUND = 1e-6;
 static const double WINOGRAD_BOUND = 1e-6, WINOGRAD_LARGEST = 4e-6;
 
-enum { CASES = 250, WINOGRAD_CASES = 25, MAX_THREADS = 3 };
+enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, MAX_THREADS = 3 };
 
 static uint32_t random_state = 1;
 
@@ -205,6 +206,69 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
     mem_free(cpu->ctx, probe.seen);
     mem_free(cpu->ctx, probe.times);
     mem_free(cpu->ctx, scratch);
+    return good;
+}
+
+/* bfloat16 has 8 digits; ties go to even. */
+static float *rounded(ebm_context *ctx, const float *a, int64_t n)
+{
+    float *r = mem_new(ctx, (size_t)n + 1, sizeof *r);
+
+    for (int64_t i = 0; r && i < n; i++) {
+        int exponent;
+        double digits = frexp(a[i], &exponent);
+        r[i] = (float)ldexp(rint(ldexp(digits, 8)), exponent - 8);
+    }
+    return r;
+}
+
+/* A case with precision bf16: with each set of instructions for it, and without. */
+static bool examine_bf16(ebm_context *ctx, const struct node *node,
+                         const struct shape *as, const struct shape *bs)
+{
+    static const unsigned sets[] = { 0, CPU_AVX512 | CPU_AVX512BF16,
+                                     CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX };
+    int64_t count = shape_count(&node->shape);
+    float *a = random_floats(ctx, shape_count(as)), *b = random_floats(ctx, shape_count(bs));
+    float *ra = rounded(ctx, a, shape_count(as)), *rb = rounded(ctx, b, shape_count(bs));
+    float *one = random_floats(ctx, count), *out = random_floats(ctx, count);
+    struct sums ref = {
+        mem_new(ctx, (size_t)count + 1, sizeof(double)),
+        mem_new(ctx, (size_t)count + 1, sizeof(double)),
+    };
+    unsigned flags = cpu_flags();
+    bool good = true;
+
+    if (node->op == OP_MATMUL)
+        matmul_by_definition(node, as, ra, rb, ref);
+    else
+        conv_by_definition(node, as, bs, ra, rb, ref);
+    for (size_t i = 0; i < COUNT(sets); i++)
+        for (int threads = 1; threads <= MAX_THREADS && !(sets[i] & ~flags); threads++) {
+            struct cpu cpu = {
+                .ctx = ctx, .threads = threads, .exact = true, .precision = EBM_BF16,
+                .kernels = kernels_best(flags), .ukernel = ukernel_best(flags),
+                .bf16 = bf16_best(sets[i]),
+            };
+            bool first = threads == 1;
+            if (!run_once(&cpu, node, as, bs, a, b, ref, first ? one : out, threads != 2,
+                          threads == 3)) {
+                tap_note("with %s and %d threads", cpu.bf16 ? cpu.bf16->name : "float32", threads);
+                good = false;
+            }
+            if (!first && memcmp(one, out, (size_t)count * sizeof *out)) {
+                tap_note("%d threads give other bits than one", threads);
+                good = false;
+            }
+        }
+    mem_free(ctx, a);
+    mem_free(ctx, b);
+    mem_free(ctx, ra);
+    mem_free(ctx, rb);
+    mem_free(ctx, one);
+    mem_free(ctx, out);
+    mem_free(ctx, ref.value);
+    mem_free(ctx, ref.size);
     return good;
 }
 
@@ -474,6 +538,28 @@ int main(void)
         }
         tap_ok(!bad, "%s: %d random shapes agree with the definition to %.0e of sum |a||b| "
                "(worst %.1e)", op_info[ops[o]].name, CASES, BOUND, worst);
+    }
+
+    for (size_t o = 0; o < COUNT(ops); o++) {
+        int bad = 0;
+        worst = 0;
+        for (int i = 0; i < BF16_CASES; i++) {
+            struct shape a = { 0 }, b = { 0 };
+            struct node node;
+            if (ops[o] == OP_MATMUL)
+                draw_matmul(&node, &a, &b);
+            else if (i % 2)
+                draw_winograd(ops[o], &node, &a, &b);
+            else if (!draw_conv(ops[o], &node, &a, &b))
+                continue;
+            if (!examine_bf16(ctx, &node, &a, &b)) {
+                bad++;
+                describe(&node, &a, &b);
+            }
+        }
+        tap_ok(!bad, "%s: with precision bf16, %d random shapes agree with the definition of rounded "
+               "operands to %.0e of sum |a||b| (worst %.1e)", op_info[ops[o]].name, BF16_CASES, BOUND,
+               worst);
     }
 
     for (size_t o = 1; o < COUNT(ops); o++) {

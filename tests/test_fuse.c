@@ -240,6 +240,30 @@ static void test_plans(void)
     ebm_context_free(b.ctx);
 }
 
+/* A device that has float32 only says so. */
+static void test_precision(void)
+{
+    const int64_t shape[] = { 2, 2 };
+    ebm_context *ctx;
+    ebm_store *store;
+    ebm_graph *g;
+    ebm_program *program;
+
+    if (ebm_context_new(NULL, &ctx) < 0)
+        exit(99);
+    ebm_backend *plain = plain_open(ctx);
+    if (ebm_store_new(plain, &store) < 0 || ebm_graph_new(store, &g) < 0)
+        exit(99);
+    ebm_val a = ebm_feed(g, "a", EBM_F32, 2, shape), y = ebm_matmul(g, a, a, false, false);
+    ebm_store_precision(store, EBM_BF16);
+    tap_ok(ebm_compile(g, 1, &y, &program) == EBM_ERR_DEVICE && !program
+           && strstr(ebm_message(ctx), "bf16"), "bf16 is refused where there is none: %s", ebm_message(ctx));
+    ebm_graph_free(g);
+    ebm_store_free(store);
+    ebm_backend_free(plain);
+    ebm_context_free(ctx);
+}
+
 static void test_device(const char *name)
 {
     struct bench b = { NULL, { NULL } };
@@ -261,6 +285,7 @@ int main(void)
         test_device(device_name());
         return tap_done();
     }
+    test_precision();
     test_plans();
     each_isa(test_isa);
     return tap_done();

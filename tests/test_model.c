@@ -127,6 +127,19 @@ static void test_settings(ebm_model *model)
         tap_ok(memcmp(a, b, sizeof a) != 0, "and count");
         ebm_model_free(other);
     }
+    if (tap_ok(open_with("precision=bf16", &other), "so can the precision")) {
+        float full[1], less[1];
+        const char *told = ebm_model_setting(other, "precision");
+        tap_ok(told && strcmp(told, "bf16") == 0, "which is told");
+        ebm_model_sample(model, 7, 0, 1, a, NULL, NULL);
+        ebm_model_energy(model, 1, a, full);
+        ebm_model_energy(other, 1, a, less);
+        tap_ok(*full != *less && fabsf(*full - *less) < 0.02f * fabsf(*full) + 0.01f,
+               "an energy with bf16 is another (%g), but nearly the same as in float32 (%g)", *less, *full);
+        ebm_model_free(other);
+    }
+    tap_ok(!open_with("precision=fp8", &other) && strstr(ebm_message(ctx), "bf16"),
+           "no other precision than there is");
     tap_ok(!open_with("langevin.order=noise-last", &other) && strstr(ebm_message(ctx), "sample.*"),
            "others cannot");
     tap_ok(!open_with("sample.stpes=3", &other) && strstr(ebm_message(ctx), "sample.steps"),

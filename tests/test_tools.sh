@@ -159,6 +159,15 @@ for text in Model-SHA256 Seed Settings Software; do
     grep -q -a $text a.png
     ok $? "the picture says $text"
 done
+ebm-train --recipe tiny.recipe --out less --seed 3 --precision bf16 --quiet && grep -q '^precision = bf16' less/recipe &&
+    ! cmp -s less/model.safetensors run/model.safetensors
+ok $? 'training with precision bf16'
+exits 2 'an unknown precision' ebm-train --recipe tiny.recipe --out no --precision fp8
+ebm-sample less/model.safetensors -n 6 --seed 5 --out less.npy --threads 1 --quiet &&
+    ebm-sample less/model.safetensors -n 6 --seed 5 --out same.npy --threads 2 --set precision=bf16 --quiet &&
+    ebm-sample less/model.safetensors -n 6 --seed 5 --out full.npy --precision fp32 --quiet &&
+    cmp -s less.npy same.npy && ! cmp -s less.npy full.npy
+ok $? 'a model is drawn from as it was trained, or as asked for'
 exits 0 'an array' ebm-sample $m -n 12 --seed 5 --out all.npy --json
 exits 0 'its second part' ebm-sample $m -n 7 --first 5 --seed 5 --out part.npy
 tail -c $((7 * 8 * 8 * 4)) all.npy > all.tail
@@ -185,6 +194,7 @@ fi
 exits 0 'scores' ebm-eval score $m --data pictures
 [ "$(head -n 1 out)" = index,label,energy ] && [ "$(wc -l < out)" -eq 4 ]
 ok $? 'a line for each picture'
+exits 0 'scores with bf16' ebm-eval score $m --data pictures --precision bf16
 exits 0 'scores to a file' ebm-eval score $m --data shapes:40 --out scores.csv --json
 [ "$(wc -l < scores.csv)" -eq 41 ]
 ok $? 'a line for each shape'

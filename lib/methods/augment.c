@@ -12,7 +12,7 @@
  * that these transformations come from. */
 #include <math.h>
 #include "augment.h"
-#include "graph.h"
+#include "build.h"
 
 struct images {
     ebm_graph *g;
@@ -72,7 +72,7 @@ static ebm_val mix_rows(struct images *i, ebm_val m, ebm_val x)
     ebm_graph *g = i->g;
 
     x = ebm_reshape(g, x, 3, (int64_t[]){ i->n, i->h, i->w * i->c });
-    return ebm_reshape(g, ebm_matmul(g, m, x, false, false), 4, (int64_t[]){ i->n, i->h, i->w, i->c });
+    return ebm_reshape(g, build_matmul(g, m, x, false, false, true), 4, (int64_t[]){ i->n, i->h, i->w, i->c });
 }
 
 static ebm_val mix_columns(struct images *i, ebm_val m, ebm_val x)
@@ -81,7 +81,7 @@ static ebm_val mix_columns(struct images *i, ebm_val m, ebm_val x)
     ebm_graph *g = i->g;
 
     x = ebm_reshape(g, ebm_transpose(g, x, swap), 3, (int64_t[]){ i->n, i->w, i->h * i->c });
-    x = ebm_reshape(g, ebm_matmul(g, m, x, false, false), 4, (int64_t[]){ i->n, i->w, i->h, i->c });
+    x = ebm_reshape(g, build_matmul(g, m, x, false, false, true), 4, (int64_t[]){ i->n, i->w, i->h, i->c });
     return ebm_transpose(g, x, swap);
 }
 

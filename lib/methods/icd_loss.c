@@ -10,6 +10,7 @@
  * way from the weights through dE/dy into xhat: a second derivative.  Means are
  * over images and scales; a Langevin step follows the sum over scales.
  * Source: Du, Li, Tenenbaum and Mordatch 2021. */
+#include "build.h"
 #include "icd_loss.h"
 
 ebm_val icd_end(ebm_net *net, const struct icd_spec *spec, ebm_val y, ebm_val labels, ebm_val step)
@@ -52,11 +53,11 @@ ebm_val icd_log_distance(ebm_graph *g, ebm_val samples, ebm_val past)
     ebm_val x = flat(g, samples), b = flat(g, past), fixed = ebm_stop(g, x);
     ebm_val across = ebm_transpose(g, square_norms(g, b), (const int[]){ 1, 0 });
     ebm_val d = ebm_sub(g, ebm_add(g, square_norms(g, fixed), across),
-                        ebm_scale(g, ebm_matmul(g, fixed, b, false, true), 2));
+                        ebm_scale(g, build_matmul(g, fixed, b, false, true, true), 2));
     ebm_val nearest = ebm_equal(g, ebm_neg(g, d), ebm_amax(g, ebm_neg(g, d), 1u << 1));
 
     nearest = ebm_div(g, nearest, ebm_sum(g, nearest, 1u << 1));
-    ebm_val apart = ebm_sub(g, x, ebm_stop(g, ebm_matmul(g, nearest, b, false, false)));
+    ebm_val apart = ebm_sub(g, x, ebm_stop(g, build_matmul(g, nearest, b, false, false, true)));
     ebm_val square = square_norms(g, apart);
     return ebm_scale(g, ebm_mean_all(g, ebm_log(g, ebm_max(g, ebm_fill(g, square, least), square))), 0.5);
 }

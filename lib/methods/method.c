@@ -16,6 +16,8 @@ static const struct recipe_key run_keys[] = {
     { "method", KEY_TEXT, "cd", 0, 0, "training method", "cd|icd|cdrl" },
     { "steps", KEY_INTEGER, "1000", 1, 1e12, "updates of the weights", NULL },
     { "seed", KEY_INTEGER, "1", 0, 9007199254740992., "of all random numbers", NULL },
+    { "precision", KEY_TEXT, "fp32", 0, 0,
+      "of layers' products: bf16 rounds operands to bfloat16, sums stay float32", "fp32|bf16" },
     { "batch", KEY_INTEGER, "64", 1, 65536, "images of data in an update, and chains", NULL },
     { "data.source", KEY_TEXT, "digits", 0, 0, "a built-in set, a file or a folder", NULL },
     { "data.split", KEY_TEXT, "train", 0, 0, "part of it that is learned", NULL },
@@ -64,4 +66,9 @@ int method_declare(ebm_context *ctx, struct recipe *recipe, const struct method 
         return ebm_fail(ctx, EBM_ERR_ARG, "data.low = %g must be below data.high = %g",
                         recipe_number(recipe, "data.low"), recipe_number(recipe, "data.high"));
     return EBM_OK;
+}
+
+enum ebm_precision method_precision(struct recipe *recipe)
+{
+    return strcmp(recipe_text(recipe, "precision"), "bf16") == 0 ? EBM_BF16 : EBM_FP32;
 }

@@ -105,5 +105,7 @@ extern const struct method method_cd, method_icd, method_cdrl;
 /* Declare the keys that every recipe has and, when `method` has been read, those
  * of the method; then check them all.  Read and set before. */
 int method_declare(ebm_context *ctx, struct recipe *recipe, const struct method **method);
+/* What the key `precision` says. */
+enum ebm_precision method_precision(struct recipe *recipe);
 
 #endif

@@ -10,6 +10,7 @@
  *
  * so that dL/dW = (G - <G, W/sigma> u v') / sigma with G = dL/d(W/sigma).  All
  * uses of the weight in one program share one iteration. */
+#include "build.h"
 #include "net.h"
 
 static ebm_val unit(ebm_graph *g, ebm_val a)
@@ -36,14 +37,14 @@ ebm_val largest_singular(ebm_net *net, const char *name, ebm_val weight, int out
     w = ebm_reshape(g, w, 2, (int64_t[]){ n[0], rest });
     if (net_learns(net)) {
         ebm_val still = ebm_stop(g, w);
-        column = ebm_reshape(g, unit(g, ebm_matmul(g, row, still, false, false)),
+        column = ebm_reshape(g, unit(g, build_matmul(g, row, still, false, false, true)),
                              2, (int64_t[]){ rest, 1 });
-        row = ebm_reshape(g, unit(g, ebm_matmul(g, still, column, false, false)),
+        row = ebm_reshape(g, unit(g, build_matmul(g, still, column, false, false, true)),
                           2, (int64_t[]){ 1, n[0] });
         net_assign(net, u, ebm_reshape(g, row, 1, &n[0]));
         net_assign(net, v, ebm_reshape(g, column, 1, &rest));
     }
-    ebm_val wv = ebm_reshape(g, ebm_matmul(g, w, ebm_stop(g, column), false, false),
+    ebm_val wv = ebm_reshape(g, build_matmul(g, w, ebm_stop(g, column), false, false, true),
                              2, (int64_t[]){ 1, n[0] });
     return ebm_sum_all(g, ebm_mul(g, ebm_stop(g, row), wv));
 }
