@@ -387,7 +387,8 @@ EBM_API int ebm_foreign_read(ebm_foreign *file, int tensor, float *to, int64_t c
 /* Make a model of it, written to `path`: its network must be one of those that
  * the library has, whose sizes are inferred from the shapes of the tensors.
  *
- *   improved contrastive divergence    Du, Li, Tenenbaum and Mordatch 2021
+ *   improved contrastive divergence             Du, Li, Tenenbaum and Mordatch 2021
+ *   cooperative diffusion recovery likelihood   Zhu, Xie, Wu and Gao 2024
  *
  * EBM_ERR_FORMAT: no such network (the message names the nearest, and what it
  * lacks); EBM_ERR_ARG: a setting, or weights that are not there. */

@@ -12,7 +12,9 @@
 #include "faults.h"
 #include "folder.h"
 #include "import/foreign.h"
+#include "nets/cdrl.h"
 #include "tap.h"
+#include "weights.h"
 
 static ebm_context *ctx;
 static ebm_backend *backend;
@@ -229,6 +231,123 @@ static void test_networks(void)
     check_energies("icd-published", to, 128, 3, 2, false);
     tap_ok(works(import(golden("icd-28.safetensors"), to, NULL, NULL)), "icd-28.safetensors is imported");
     check_energies("icd-28", to, 28, 1, 0, false);
+}
+
+/* ---- cooperative diffusion recovery likelihood ---- */
+
+static void expect(const char *what, const float *is, int64_t count)
+{
+    struct safetensors *file;
+    float expected[256];
+    double worst = 0, largest = 0;
+
+    if (safetensors_open(ctx, golden("cdrl-outputs.safetensors"), &file) < 0)
+        exit(99);
+    const struct safetensor *t = safetensors_find(file, what);
+    bool there = t && t->elements == count && count <= 256
+              && safetensors_read(file, t, EBM_F32, expected, (size_t)count * sizeof *is) >= 0;
+    for (int64_t i = 0; there && i < count; i++) {
+        worst = fmax(worst, fabs((double)is[i] - expected[i]));
+        largest = fmax(largest, fabs(expected[i]));
+    }
+    tap_ok(there && worst < 1e-5 * largest, "%s: up to %.3g, differing by %.1e", what, largest, worst);
+    safetensors_close(file);
+}
+
+/* Of two images, for each setting. */
+static void check_settings(const char *what, const char *model, bool raw, int n, const char *const *settings)
+{
+    float *images = images_of(32, 3), energies[8] = { 0 };
+    bool fine = images != NULL;
+
+    for (int i = 0; fine && i < n; i++) {
+        const char *both[] = { "sample.batch=2", settings[i] };
+        ebm_model_options options = { both, 2, raw, 0 };
+        ebm_model *m = NULL;
+        fine = works(ebm_model_open(backend, model, &options, &m))
+            && works(ebm_model_energy(m, 2, images, energies + 2 * i));
+        ebm_model_free(m);
+    }
+    if (fine)
+        expect(what, energies, 2 * n);
+    else
+        tap_ok(false, "%s", what);
+    free(images);
+}
+
+/* What the initializer of a model's file makes of the images; every 8th pixel. */
+static int propose(const char *model, bool raw, const struct cdrl_proposal_spec *spec, float *part)
+{
+    static const int64_t shape[] = { 2, 32, 32, 3 }, one = 1;
+    static float y[2 * 32 * 32 * 3];
+    const float level = 2.688820f, label = 1;
+    float *x = images_of(32, 3);
+    struct safetensors *file = NULL;
+    ebm_store *store = NULL;
+    ebm_graph *g = NULL;
+    ebm_program *program = NULL;
+    int status;
+
+    for (int i = 0; x && i < 2 * 32 * 32 * 3; i++)
+        x[i] = 2 * x[i] - 1;
+    if (!x || (status = safetensors_open(ctx, model, &file)) < 0
+        || (status = ebm_store_new(backend, &store)) < 0
+        || (status = ebm_graph_new(store, &g)) < 0)
+        exit(99);
+    ebm_net net = { .graph = g, .region = "proposal" };
+    ebm_val told = spec->labels ? ebm_feed(g, "label", EBM_F32, 1, &one) : 0;
+    ebm_val out = cdrl_proposal(&net, spec, ebm_feed(g, "x", EBM_F32, 4, shape),
+                                ebm_feed(g, "level", EBM_F32, 1, &one), told);
+    if ((status = ebm_graph_status(g)) >= 0 && (status = ebm_store_alloc(store, 1)) >= 0
+        && (status = weights_load(file, raw, store)) >= 0
+        && (status = ebm_compile(g, 1, &out, &program)) >= 0
+        && (status = ebm_program_set(program, "x", x, sizeof y)) >= 0
+        && (status = ebm_program_set(program, "level", &level, sizeof level)) >= 0
+        && (!told || (status = ebm_program_set(program, "label", &label, sizeof label)) >= 0)
+        && (status = ebm_program_run(program, 1)) >= 0)
+        status = ebm_program_get(program, out, y, sizeof y);
+    for (int i = 0; i < 2 * 4 * 4 * 3; i++)
+        part[i] = y[(((i / 48) * 32 + i / 12 % 4 * 8) * 32 + i / 3 % 4 * 8) * 3 + i % 3];
+    ebm_program_free(program);
+    ebm_graph_free(g);
+    ebm_store_free(store);
+    safetensors_close(file);
+    free(x);
+    return status;
+}
+
+static void check_proposal(const char *what, const char *model, bool raw, const struct cdrl_proposal_spec *spec)
+{
+    float part[96] = { 0 };
+
+    works(propose(model, raw, spec, part));
+    expect(what, part, 96);
+}
+
+static void test_cdrl(void)
+{
+    const struct cdrl_proposal_spec plain = { .width = 32, .stages = 2, .blocks = 1, .attention = 2 };
+    const struct cdrl_proposal_spec labelled = { .width = 32, .stages = 2, .blocks = 2, .attention = 3, .labels = 2 };
+    const char *to = in_folder("model.safetensors");
+    const ebm_model_info *info;
+
+    tap_ok(works(import(golden("cdrl.pth"), to, NULL, NULL)), "cdrl.pth is imported");
+    check_settings("cdrl", to, false, 1, (const char *[]){ "sample.level=0" });
+    check_settings("cdrl level 3", to, false, 1, (const char *[]){ "sample.level=3" });
+    check_settings("cdrl last", to, true, 1, (const char *[]){ "sample.level=0" });
+    check_proposal("cdrl proposal", to, false, &plain);
+    check_proposal("cdrl last proposal", to, true, &plain);
+    if (tap_ok(works(ebm_model_inspect(ctx, to, &info)), "the model can be looked at"))
+        tap_ok(info->steps == 77 && strstr(info->recipe, "cdrl.multipliers = 1, 2\n")
+               && strstr(info->recipe, "cdrl.blocks = 2\n") && strstr(info->recipe, "proposal.attention = 2\n"),
+               "its steps and sizes are found");
+    ebm_model_info_free(ctx, info);
+    tap_ok(works(import(golden("cdrl.pth"), to, NULL, "raw")), "its last weights alone");
+    check_settings("cdrl last level 3", to, false, 1, (const char *[]){ "sample.level=3" });
+    tap_ok(import(golden("cdrl.pth"), to, NULL, "p_state_dict") == EBM_ERR_ARG, "%s", ebm_message(ctx));
+    tap_ok(works(import(golden("cdrl-labels.pth"), to, NULL, NULL)), "cdrl-labels.pth is imported");
+    check_settings("cdrl-labels", to, false, 3, (const char *[]){ "sample.label=-2", "sample.label=0", "sample.label=1" });
+    check_proposal("cdrl-labels proposal", to, false, &labelled);
 }
 
 static void test_model(void)
@@ -465,6 +584,7 @@ int main(void)
     test_kinds("types-legacy.pth", "PyTorch (legacy)");
     test_kinds("types-big.pth", "PyTorch (zip)");
     test_networks();
+    test_cdrl();
     test_model();
     test_pickle();
     test_legacy();
@@ -473,6 +593,7 @@ int main(void)
     test_damage("types-zip.pth");
     test_memory("icd-28.safetensors");
     test_memory("icd-published.pth");
+    test_memory("cdrl.pth");
     ebm_backend_free(backend);
     ebm_context_free(ctx);
     folder_remove();

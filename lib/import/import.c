@@ -10,7 +10,7 @@
 #include "model.h"
 #include "store.h"
 
-static const struct family *const families[] = { &family_icd_28, &family_icd };
+static const struct family *const families[] = { &family_icd_28, &family_icd, &family_cdrl };
 
 enum { DICTS_MAX = 16 };
 
@@ -29,15 +29,20 @@ bool state_has(const struct state_dict *dict, const char *name)
     return strncmp(name, dict->prefix, strlen(dict->prefix)) == 0;
 }
 
-/* Which parameter of its state dict a tensor is. */
-static size_t parameter_number(const struct import *im, const struct state_dict *dict,
-                               const struct foreign_tensor *tensor)
+/* Parameters of a state dict before a tensor. */
+static size_t parameters_before(const struct import *im, const struct state_dict *dict,
+                                const struct foreign_tensor *end)
 {
     size_t n = 0;
 
-    for (const struct foreign_tensor *t = im->file->tensors; t < tensor; t++)
+    for (const struct foreign_tensor *t = im->file->tensors; t < end; t++)
         n += state_has(dict, t->name) && is_parameter(t->name);
     return n;
+}
+
+size_t state_parameters(const struct import *im, const struct state_dict *dict)
+{
+    return parameters_before(im, dict, im->file->tensors + im->file->n_tensors);
 }
 
 const struct foreign_tensor *state_named(const struct import *im, const struct state_dict *dict,
@@ -57,7 +62,7 @@ const struct foreign_tensor *state_find(const struct import *im, const struct st
 
     if (!t || !*dict->shadow || !is_parameter(name))
         return t;
-    snprintf(place, sizeof place, "%s/%zu", dict->shadow, parameter_number(im, dict, t));
+    snprintf(place, sizeof place, "%s/%zu", dict->shadow, parameters_before(im, dict, t));
     return foreign_find(im->file, place);
 }
 
@@ -92,15 +97,14 @@ static int count_marks(const struct import *im, const struct family *family,
     return n;
 }
 
-/* State dicts with the family's first mark, at most DICTS_MAX. */
-static int find_dicts(const struct import *im, const char *mark, struct state_dict dicts[DICTS_MAX])
+int state_dicts(const struct import *im, const char *name, struct state_dict *dicts, int most)
 {
     const ebm_foreign *f = im->file;
     int count = 0;
     size_t prefix;
 
-    for (size_t i = 0; i < f->n_tensors && count < DICTS_MAX; i++)
-        if (name_ends(f->tensors[i].name, mark, &prefix)) {
+    for (size_t i = 0; i < f->n_tensors && count < most; i++)
+        if (name_ends(f->tensors[i].name, name, &prefix)) {
             struct state_dict *d = &dicts[count++];
             memcpy(d->prefix, f->tensors[i].name, prefix);
             d->prefix[prefix] = '\0';
@@ -124,7 +128,7 @@ static int match(const struct import *im, const struct family *family,
     int kept = 0;
 
     for (const char *const *mark = family->marks; *mark && kept == 0; mark++) {
-        int found = find_dicts(im, *mark, dicts);
+        int found = state_dicts(im, *mark, dicts, DICTS_MAX);
         for (int i = 0; i < found; i++) {
             const char *missing;
             int marks = count_marks(im, family, &dicts[i], &missing);
@@ -260,7 +264,8 @@ static void add_metadata(const struct import *im, const ebm_store *store, const 
     safetensors_add_metadata(w, "data", text);
     safetensors_add_metadata(w, "fingerprint", "unknown");
     safetensors_add_metadata(w, "seed", "0");
-    safetensors_add_metadata(w, "steps", "0");
+    snprintf(text, sizeof text, "%" PRId64, im->steps);
+    safetensors_add_metadata(w, "steps", text);
     snprintf(text, sizeof text, "%" PRId64, weights_parameters(store));
     safetensors_add_metadata(w, "parameters", text);
 }

@@ -43,6 +43,7 @@ struct import {
     struct text settings;        /* by the family: "key = value" lines */
     struct import_net nets[IMPORT_NETS];
     int n_nets;
+    int64_t steps;               /* of training, if the file says it */
 };
 
 struct family {
@@ -53,7 +54,7 @@ struct family {
     int (*describe)(struct import *im, const struct state_dict *dicts, int count);
 };
 
-extern const struct family family_icd_28, family_icd;
+extern const struct family family_icd_28, family_icd, family_cdrl;
 
 /* A tensor of a state dict, by its name there; NULL where there is none. */
 const struct foreign_tensor *state_named(const struct import *im, const struct state_dict *dict,
@@ -64,6 +65,10 @@ const struct foreign_tensor *state_find(const struct import *im, const struct st
 /* Size i of it; 0 where there is none. */
 int64_t state_size(const struct import *im, const struct state_dict *dict, const char *name, int i);
 
+/* Those with a tensor of this name, in the file's order; how many, at most `most`. */
+int state_dicts(const struct import *im, const char *name, struct state_dict *dicts, int most);
+/* Its parameters, without spectral norm's vectors. */
+size_t state_parameters(const struct import *im, const struct state_dict *dict);
 /* Is a tensor of the file one of it, by its whole name? */
 bool state_has(const struct state_dict *dict, const char *name);
 /* Does a name end with one, alone or behind '/' or '.'?  *prefix: bytes before it. */
