@@ -711,12 +711,14 @@ int pickle_read(ebm_context *ctx, const char *name, const uint8_t *bytes, size_t
                 struct pickle **pickle, size_t *used)
 {
     struct machine m = { .ctx = ctx, .name = name, .bytes = bytes, .size = size };
-    int status = EBM_OK;
+    int status;
 
     *pickle = NULL;
     if (!(m.pickle = mem_new(ctx, 1, sizeof *m.pickle)))
         return EBM_ERR_NOMEM;
     m.pickle->ctx = ctx;
+    status = list_add(&m, &m.stack, NULL);       /* so that there is one, even if empty */
+    m.stack.count = 0;
     while (status >= 0 && !m.stopped) {
         m.opcode_at = m.at;
         status = m.at < size ? run_opcode(&m, bytes[m.at++]) : malformed(&m, "it ends early");
