@@ -28,9 +28,11 @@
 enum {
     BLOCK_DEPTH = 1024,      /* terms of one float sum; a B panel is 128 KiB */
     BAND_FLOATS = 16384,     /* of the result, so that the epilogue finds them cached */
+    SOURCE_FLOATS = 65536,   /* of the images that a band is computed of, about */
     BAND_PIXELS = 4096,      /* at most */
     MANY_BANDS = 16,         /* enough for any number of threads to share evenly */
     PLACES = 2048,           /* bytes: half the span of a first cache's way */
+    FEW_FLOATS = 4096,       /* of packed filters, that leave a first cache room for A */
     MATMUL_TAP = 256,        /* packing's grain */
     SQUARE = 16,             /* of transposing: a cache line */
     BLIS_COLUMNS = 256,      /* that packed rows must serve */
@@ -174,11 +176,13 @@ static void make_rows(const struct rows *s, struct phase *ph)
             }
 }
 
-/* Fewer pixels where bands would be few. */
+/* Fewer pixels where bands would be few, or what they are computed of large. */
 static int64_t band_pixels(const struct rows *s, int64_t all)
 {
     int64_t pixels = most(BAND_FLOATS / s->out_c, 8 * s->u->MR);
 
+    pixels = least(pixels, most(SOURCE_FLOATS / (s->band.c * s->band.step_y * s->band.step_x),
+                                8 * s->u->MR));
     pixels = least(pixels, BAND_PIXELS);
     return most(least(pixels, divide_up(all, MANY_BANDS)), 4 * s->u->MR);
 }
@@ -551,49 +555,63 @@ static void multiply(const struct tile *t, int runs, const struct run *run,
 
 /* Pointers to MR rows of A and C from the given one on; behind the last row the
  * first is read again and written to the spare tile. */
-static int row_pointers(const struct rows *s, const struct phase *ph, int64_t row, int64_t rows,
-                        const float *from, float *to, float *spare,
-                        const float **a, float **c)
+static inline int row_pointers(const struct rows *s, const struct phase *ph, int64_t row,
+                               int64_t rows, const float *from, float *to, float *spare,
+                               const float **a, float **c)
 {
-    int n = (int)least(s->u->MR, rows - row);
+    const int64_t *a_at = ph->a + row, *c_at = ph->c + row;
+    int MR = s->u->MR, n = (int)least(MR, rows - row);
 
-    for (int i = 0; i < n; i++) {
-        a[i] = from + ph->a[row + i];
-        c[i] = to + ph->c[row + i];
-    }
-    for (int i = n; i < s->u->MR; i++) {
+    for (int i = 0; i < n; i++)
+        a[i] = from + a_at[i];
+    for (int i = 0; i < n; i++)
+        c[i] = to + c_at[i];
+    for (int i = n; i < MR; i++) {
         a[i] = a[0];
         c[i] = spare + i * s->u->NR;
     }
     return n;
 }
 
+static void panel_of(const struct rows *s, int64_t j, struct tile *tile)
+{
+    tile->width = panel_width(s, j);
+    tile->columns = least(tile->width, s->columns - j * s->u->NR);
+}
+
 /* Rows of one phase and one group by tiles.  A panel of B stays in the cache
- * while all rows pass by. */
+ * while all rows pass by; where all panels do, they take turns at each row. */
 static void by_tiles(const struct rows *s, const struct phase *ph, int64_t rows,
                      const float *from, const float *packed, float *to, float *spare)
 {
     const float *a[GEMM_MAX_MR];
     float *c[GEMM_MAX_MR];
     struct tile tile = { .u = s->u, .spare = spare };
-    int64_t before = 0;
+    int64_t before = 0, n = panels(s);
 
     for (int block = 0; block < ph->blocks; block++) {
         const struct run *run = ph->run + ph->block[block];
         int runs = ph->block[block + 1] - ph->block[block];
+        int64_t depth = 0;
 
-        for (int64_t j = 0; j < panels(s); j++) {
-            int64_t first = j * s->u->NR;
-            tile.width = panel_width(s, j);
-            tile.columns = least(tile.width, s->columns - first);
-            const float *b = packed + first * ph->depth + before * tile.width;
+        for (int t = 0; t < runs; t++)
+            depth += run[t].len;
+        int64_t at_once = depth * n * s->u->NR <= FEW_FLOATS ? n : 1;
+        for (int64_t j = 0; j < n; j += at_once) {
+            panel_of(s, j, &tile);
             for (int64_t row = 0; row < rows; row += s->u->MR) {
-                tile.rows = row_pointers(s, ph, row, rows, from, to + first, spare, a, c);
-                multiply(&tile, runs, run, a, b, c, block > 0);
+                tile.rows = row_pointers(s, ph, row, rows, from, to + j * s->u->NR, spare, a, c);
+                for (int64_t i = j; i < j + at_once; i++) {
+                    if (at_once > 1)
+                        panel_of(s, i, &tile);
+                    multiply(&tile, runs, run, a,
+                             packed + i * s->u->NR * ph->depth + before * tile.width, c, block > 0);
+                    for (int r = 0; at_once > 1 && r < tile.rows; r++)
+                        c[r] += s->u->NR;
+                }
             }
         }
-        for (int t = 0; t < runs; t++)
-            before += run[t].len;
+        before += depth;
     }
 }
 

@@ -174,6 +174,7 @@ static void dot_rest(int rows, int runs, const struct run *run, const float *con
 
 /* R rows at a time against N columns.  The rest is a call apart, since its loops
  * would take the registers from these. */
+#define ACC(i, N) acc[(i) / (N)][(i) % (N)]
 #define DOT(name, N, R)                                                 \
 static void name(int runs, const struct run *run, const float *const *a,\
                  const float *b, int64_t ldb, const int64_t *column,    \
@@ -203,14 +204,13 @@ static void name(int runs, const struct run *run, const float *const *a,\
     }                                                                   \
     if (odd)                                                            \
         dot_rest(R, runs, run, a, b, ldb, N, rest[0]);                  \
-    UNROLL for (int j = 0; j < N; j++)                                  \
-        UNROLL for (int i = 0; i < R; i += 4) {                         \
-            const int f = i > R - 4 ? R - 4 : i;                        \
-            float sum[4];                                               \
-            sums(acc[f][j], acc[f + 1][j], acc[f + 2][j], acc[f + 3][j], sum); \
-            UNROLL for (int l = 0; l < 4; l++)                          \
-                c[f + l][column[j]] = sum[l] + rest[f + l][j];          \
-        }                                                               \
+    UNROLL for (int i = 0; i < R * N; i += 4) {                         \
+        const int f = i > R * N - 4 ? R * N - 4 : i;                    \
+        float sum[4];                                                   \
+        sums(ACC(f, N), ACC(f + 1, N), ACC(f + 2, N), ACC(f + 3, N), sum); \
+        UNROLL for (int l = 0; l < 4; l++)                              \
+            c[(f + l) / N][column[(f + l) % N]] = sum[l] + rest[(f + l) / N][(f + l) % N]; \
+    }                                                                   \
 }
 
 /* As many rows as registers bear. */
