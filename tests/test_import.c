@@ -440,6 +440,28 @@ static void test_legacy(void)
            "(U\x07storagectorch\nFloatStorage\nU\x01" "0U\x03" "cpuK\x05tQt." "\x80\x02].");
 }
 
+/* An archive with every `from` in it changed to `to`, of the same length. */
+static void changed(const char *what, const char *from, const char *to, const char *says)
+{
+    size_t size, n = strlen(from);
+    uint8_t *bytes = read_file("types-zip.pth", &size);
+
+    for (size_t i = 0; i + n <= size; i++)
+        if (memcmp(bytes + i, from, n) == 0)
+            memcpy(bytes + i, to, n);
+    refused(what, bytes, size, says);
+    free(bytes);
+}
+
+static void test_zip(void)
+{
+    changed("no data.pkl", "/data.pkl", "/data.pkx", "without data.pkl");
+    changed("a storage missing", "/data/0", "/data/x", "'0' is missing");
+    changed("a damaged pickle", "_rebuild_tensor_v2", "_rebuild_tensor_v9", "checksum");
+    changed("another byte order", "little", "middle", "checksum");
+    changed("no directory", "PK\1\2", "PK\1\3", "directory");
+}
+
 /* A pickle alone. */
 static int pickled(const char *bytes, size_t size, struct pickle **p)
 {
@@ -588,6 +610,7 @@ int main(void)
     test_model();
     test_pickle();
     test_legacy();
+    test_zip();
     test_paths();
     test_damage("types-legacy.pth");
     test_damage("types-zip.pth");

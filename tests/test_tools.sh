@@ -62,6 +62,13 @@ exits 4 'data that are not there' ebm-train --recipe tiny.recipe --data ./none -
 exits 4 'a model that is not there' ebm-model inspect none.safetensors
 printf 'no model' > text
 exits 3 'a file that is no model' ebm-model inspect text
+exits 3 'a file that is no checkpoint' ebm-model import text --out imported.safetensors
+says 'neither a .pth file of PyTorch'
+exits 4 'a checkpoint that is not there' ebm-model import none.pth --out imported.safetensors
+exits 2 'an import to nowhere' ebm-model import text
+exits 2 'an import and a list' ebm-model import text --list --out imported.safetensors
+[ ! -e imported.safetensors ]
+ok $? 'and nothing is written'
 exits 3 'sampling from it' ebm-sample text --out x.png
 if [ "$(id -u)" -ne 0 ]; then
     mkdir closed && chmod a-w closed
