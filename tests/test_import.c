@@ -229,6 +229,8 @@ static void test_networks(void)
     check_energies("icd-32 without labels", to, 32, 3, 0, false);
     tap_ok(works(import(golden("icd-published.pth"), to, NULL, NULL)), "icd-published.pth is imported");
     check_energies("icd-published", to, 128, 3, 2, false);
+    tap_ok(works(import(golden("icd-sum.safetensors"), to, NULL, NULL)), "icd-sum.safetensors is imported");
+    check_energies("icd-sum", to, 32, 3, 2, false);
     tap_ok(works(import(golden("icd-28.safetensors"), to, NULL, NULL)), "icd-28.safetensors is imported");
     check_energies("icd-28", to, 28, 1, 0, false);
 }

@@ -11,7 +11,8 @@ checkpoints, and evaluated in float64.  To keep files small, the tensors of a
 
     icd-32.pth          zip      last weights and average, FLAGS as a Namespace
     icd-published.pth   legacy   average alone, FLAGS as an EasyDict
-    icd-28.safetensors           a state dict; half precision
+    icd-sum.safetensors          the published form for 32x32: a state dict, half precision
+    icd-28.safetensors           the same for MNIST
     energies.safetensors         of images that value() makes, by file and label
     types-zip.pth, types-legacy.pth, types-big.pth   tensors of all kinds
 """
@@ -94,11 +95,11 @@ BLOCKS = ["res_1a", "res_1b", "res_2a", "res_2b", "res_3a", "res_3b", "res_4a", 
 
 
 class Net(nn.Module):
-    """32: CIFAR-10; 128: CelebA-HQ, and the published form of it."""
+    """32: CIFAR-10; 128: CelebA-HQ; and the published form of each."""
     def __init__(self, size, w, labels, label_width=0):
         super().__init__()
         self.size, self.published = size, label_width > 0
-        if size == 128:
+        if size == 128 or label_width:
             self.heir_weight = nn.Parameter(torch.ones(3))
         self.scales = {}
         table = LARGE_32 if size == 32 else LARGE_128
@@ -130,7 +131,9 @@ class Net(nn.Module):
             x = getattr(self, name)(x, y)
             if name == attended:
                 x = self.self_attn(x)
-        return getattr(self, prefix + "energy_map")(F.silu(x).mean(dim=(2, 3)))
+        x = F.silu(x)
+        large_sums = self.size == 32 and self.published and prefix == ""
+        return getattr(self, prefix + "energy_map")(x.sum(dim=(2, 3)) if large_sums else x.mean(dim=(2, 3)))
 
     def smaller(self, x):
         if not self.published:
@@ -260,6 +263,11 @@ def checkpoints(folder):
     torch.save({"FLAGS": flags, "ema_model_state_dict_0": {**mean, **blur}, "epoch": 3},
                os.path.join(folder, "icd-published.pth"), _use_new_zipfile_serialization=False)
     results["icd-published"] = energies(load(net, mean), 128, 3, 2)
+
+    net = Net(32, 4, 2, label_width=3)
+    small = {k: (value(k, v.shape) * 0.9).half() for k, v in net.state_dict().items()}
+    write_halves(os.path.join(folder, "icd-sum.safetensors"), small)
+    results["icd-sum"] = energies(load(net, small), 32, 3, 2)
 
     net = Digits(4)
     small = {k: (value(k, v.shape) * 0.9).half() for k, v in net.state_dict().items()
