@@ -356,8 +356,8 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     int status;
 
     if ((status = give_batch(m, source)) < 0
-        || (probe && (status = run_probe(m, &shown->values[SHOWN_NOISE])) < 0)
         || (status = ebm_program_run(m->programs[BEGIN].program, 1)) < 0
+        || (probe && (status = run_probe(m, &shown->values[SHOWN_NOISE])) < 0)
         || (status = ebm_program_run(m->programs[LANGEVIN].program, m->steps)) < 0
         || (status = ebm_program_run(update, 1)) < 0
         || (status = ebm_program_get(update, m->fetched, f, sizeof f)) < 0)
