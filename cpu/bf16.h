@@ -18,11 +18,7 @@
  *     16 |         |    x   16    | b0 b1 ...  |   =     16 |      |
  *   rows |    A    |      pairs   | of a term  |       rows |  C   |
  *        '---------'              | pair       |            '------'
- *                                 '------------'
- *
- * A number in float32 is, but for 2^-17 of it, a sum of two in bfloat16, hi + lo.
- * With both of each operand ("planes"), hi hi + hi lo + lo hi is the product
- * nearly as float32 has it. */
+ *                                 '------------' */
 #ifndef EBM_CPU_BF16_H
 #define EBM_CPU_BF16_H
 
@@ -45,7 +41,6 @@ struct bf16_sum {
     const int64_t *a_at, *b_at;
     int64_t a_row, a_second;     /* from one row, one tile of rows, to the next */
     int64_t b_row, b_second;
-    int64_t a_lo, b_lo;          /* from a plane to the other; 0: there is one */
     int64_t c_row;
     int row_tiles, column_tiles; /* 1 or 2 */
 };
@@ -57,15 +52,13 @@ struct bf16_kernels {
     void (*end)(void);
     /* c = the sum; add: c += it. */
     void (*multiply)(const struct bf16_sum *sum, const bf16 *a, const bf16 *b, float *c, bool add);
-    /* n floats, then zeros up to `whole`; lo: what is left of them, or NULL. */
-    void (*round)(bf16 *to, bf16 *lo, const float *from, int64_t n, int64_t whole);
+    /* n floats, then zeros up to `whole`. */
+    void (*round)(bf16 *to, const float *from, int64_t n, int64_t whole);
     /* The same of two rows (the second NULL: zeros), element by element in turn:
      * 2 whole elements. */
-    void (*pair)(bf16 *to, bf16 *lo, const float *first, const float *second,
-                 int64_t n, int64_t whole);
+    void (*pair)(bf16 *to, const float *first, const float *second, int64_t n, int64_t whole);
     /* 16 x 16 pairs transposed; rows are so many elements apart. */
     void (*turn)(bf16 *to, int64_t to_row, const bf16 *from, int64_t from_row);
-    bool split;                  /* fast enough for products in two planes */
 };
 
 extern const struct bf16_kernels bf16_avx512, bf16_amx;
@@ -88,14 +81,13 @@ struct bf16_images {
     int64_t units_y, units_x;           /* outputs of an image */
     bool pairs;
     bool turned;                        /* [c][pixels] in memory: a matrix transposed */
-    int planes;
     /* Planned. */
     int64_t together, units;            /* images of a band, lines of outputs */
     int64_t bands;
     int64_t pixel;                      /* elements of a pixel: c in whole tiles */
     int64_t position;                   /* and of all images (pairs) there: together pixel */
     int64_t columns, line;              /* of one rest: positions; of y: elements */
-    int64_t plane;                      /* elements of all */
+    int64_t size;                       /* elements of all */
 };
 
 /* Fill the lower half.  floats: how many of the result a band should have, about,
@@ -113,11 +105,10 @@ static inline size_t bf16_floats(int64_t elements)
     return line_up((size_t)divide_up(elements, 2));
 }
 
-/* A matrix [terms, columns], columns at most 32, as tiles [terms / 32][plane][2][512]:
+/* A matrix [terms, columns], columns at most 32, as tiles [terms / 32][2][512]:
  * element (t, j) is f[t f_term + j f_column], one of which is 1. */
 struct bf16_matrix {
     int64_t terms, columns, f_term, f_column;
-    int planes;
 };
 void bf16_pack(const struct bf16_kernels *kernels, const struct bf16_matrix *m, const float *f, bf16 *to);
 

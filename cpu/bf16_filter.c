@@ -26,13 +26,12 @@ enum {
 struct bf16_filter {
     struct problem v;
     const struct bf16_kernels *kernels;
-    int planes;
     struct bf16_images images;
     int64_t taps, c_blocks, k_blocks;
     int64_t chunks;              /* tiles of pixels in a line */
     int64_t tiles;               /* and in a band */
     int64_t *a_at, *b_at;        /* of each */
-    int64_t y_plane, row;        /* elements: y of a stripe, transposed; a pixel's pairs */
+    int64_t y_size, row;         /* elements: y of a stripe, transposed; a pixel's pairs */
     int64_t sums;                /* floats of a slot: [k block][c block][tap][32][32] */
     int slots, stripes;
     size_t own;                  /* scratch per thread, floats */
@@ -60,7 +59,6 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
 
     s->v = *v;
     s->kernels = v->bf16;
-    s->planes = v->precision == EBM_BF16 ? 1 : 2;
     s->taps = v->r * v->s;
     s->c_blocks = divide_up(v->c, BF16_BLOCK);
     s->k_blocks = divide_up(v->k, BF16_BLOCK);
@@ -69,7 +67,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         .first_y = -v->top, .first_x = -v->left,
         .span_y = (v->r - 1) * v->dilation_y + 1, .span_x = (v->s - 1) * v->dilation_x + 1,
         .step_y = v->stride_y, .step_x = v->stride_x, .units_y = v->p, .units_x = v->q,
-        .pairs = true, .planes = s->planes,
+        .pairs = true,
     };
     bf16_images_plan(&s->images, BAND_PIXELS, 1);
     plan_slots(s);
@@ -87,12 +85,11 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
                    + i % s->chunks * BF16_ROWS * s->images.pixel;
     }
     int64_t blocks = divide_up(s->k_blocks, s->stripes);
-    s->y_plane = blocks * 2 * s->tiles * BF16_TILE;
+    s->y_size = blocks * 2 * s->tiles * BF16_TILE;
     s->row = blocks * BF16_BLOCK * 2;
 
     /* the slots' sums | per thread: x, y, y of a tile before it is transposed */
-    s->own = bf16_floats(s->planes * s->images.plane) + bf16_floats(s->planes * s->y_plane)
-           + bf16_floats(s->planes * BF16_ROWS * s->row);
+    s->own = bf16_floats(s->images.size) + bf16_floats(s->y_size) + bf16_floats(BF16_ROWS * s->row);
     *packed = 0;
     *scratch = ((size_t)s->slots * line_up((size_t)s->sums) + (size_t)cpu->threads * s->own)
              * sizeof(float);
@@ -124,7 +121,6 @@ static void load_tile(const struct bf16_filter *s, const struct stripe *st, cons
     const struct bf16_kernels *kernels = s->kernels;
     int64_t unit = part->unit + tile / s->chunks, pairs = s->images.together / 2;
     int64_t first = st->begin * BF16_BLOCK, k = least(st->end * BF16_BLOCK, v->k) - first;
-    int64_t lo = s->planes > 1 ? BF16_ROWS * s->row : 0;
 
     for (int64_t i = 0; i < BF16_ROWS; i++) {
         int64_t position = tile % s->chunks * BF16_ROWS + i, q = position / pairs;
@@ -132,16 +128,12 @@ static void load_tile(const struct bf16_filter *s, const struct stripe *st, cons
         bool inside = q < v->q && image < part->images;
         const float *one = y + (((part->image + image) * v->p + unit) * v->q + q) * v->k + first;
         const float *other = image + 1 < part->images ? one + v->p * v->q * v->k : NULL;
-        bf16 *to = st->rows + i * s->row;
-        kernels->pair(to, lo ? to + lo : NULL, inside ? one : y, inside ? other : NULL,
+        kernels->pair(st->rows + i * s->row, inside ? one : y, inside ? other : NULL,
                       inside ? k : 0, s->row / 2);
     }
-    for (int64_t j = 0; j < (st->end - st->begin) * 2; j++) {
-        bf16 *to = st->y + (j * s->tiles + tile) * BF16_TILE;
-        kernels->turn(to, BF16_TERMS, st->rows + j * BF16_TERMS, s->row);
-        if (lo)
-            kernels->turn(to + s->y_plane, BF16_TERMS, st->rows + lo + j * BF16_TERMS, s->row);
-    }
+    for (int64_t j = 0; j < (st->end - st->begin) * 2; j++)
+        kernels->turn(st->y + (j * s->tiles + tile) * BF16_TILE, BF16_TERMS,
+                      st->rows + j * BF16_TERMS, s->row);
 }
 
 static void add_band(const struct bf16_filter *s, const struct stripe *st, int64_t tiles,
@@ -152,7 +144,6 @@ static void add_band(const struct bf16_filter *s, const struct stripe *st, int64
         .n = tiles, .a_at = s->a_at, .b_at = s->b_at,
         .a_row = BF16_TERMS, .a_second = s->tiles * BF16_TILE,
         .b_row = s->images.pixel, .b_second = 2 * BF16_COLUMNS,
-        .a_lo = s->planes > 1 ? s->y_plane : 0, .b_lo = s->images.plane,
         .c_row = BF16_BLOCK,
     };
 
@@ -180,8 +171,8 @@ static void run_slot(const struct bf16_filter *s, int slot, int stripe, const fl
         .x = (bf16 *)own,
     };
 
-    st.y = (bf16 *)(own + bf16_floats(s->planes * s->images.plane));
-    st.rows = (bf16 *)((float *)st.y + bf16_floats(s->planes * s->y_plane));
+    st.y = (bf16 *)(own + bf16_floats(s->images.size));
+    st.rows = (bf16 *)((float *)st.y + bf16_floats(s->y_size));
     for (int64_t band = first; band < last; band++) {
         struct part part = bf16_images_part(&s->images, band);
         int64_t tiles = part.units * s->chunks;

@@ -50,8 +50,7 @@ void bf16_images_plan(struct bf16_images *v, int64_t floats, int64_t channels)
     v->columns = divide_up((v->units_x - 1) * v->step_x + v->span_x, v->step_x);
     v->line = v->step_x * v->columns * v->position;
     /* The last tile may reach beyond the last line. */
-    v->plane = ((v->units - 1) * v->step_y + v->span_y) * v->line + BF16_ROWS * v->pixel;
-    v->plane = divide_up(v->plane, BF16_TERMS) * BF16_TERMS;
+    v->size = ((v->units - 1) * v->step_y + v->span_y) * v->line + BF16_ROWS * v->pixel;
 }
 
 struct part bf16_images_part(const struct bf16_images *v, int64_t band)
@@ -84,7 +83,7 @@ static const float *pixel_at(const struct bf16_images *v, const float *x, int64_
 }
 
 static void load_pixels(const struct bf16_kernels *k, const struct bf16_images *v, int64_t image,
-                        int64_t y, const float *x, bf16 *line, int64_t lo)
+                        int64_t y, const float *x, bf16 *line)
 {
     int64_t columns = v->columns * v->step_x;    /* all that tiles may read */
     int64_t each = v->pairs ? 2 : 1, whole = v->pixel / each;
@@ -95,17 +94,16 @@ static void load_pixels(const struct bf16_kernels *k, const struct bf16_images *
             const float *first = pixel_at(v, x, n, y, v->first_x + i);
             int64_t c = first ? v->c : 0;
             if (v->pairs)
-                k->pair(to, lo ? to + lo : NULL, first,
-                        pixel_at(v, x, n + 1, y, v->first_x + i), c, whole);
+                k->pair(to, first, pixel_at(v, x, n + 1, y, v->first_x + i), c, whole);
             else
-                k->round(to, lo ? to + lo : NULL, first, c, whole);
+                k->round(to, first, c, whole);
         }
     }
 }
 
 /* A line of one image whose pixels follow each other as they do in memory. */
 static void load_row(const struct bf16_kernels *k, const struct bf16_images *v, int64_t image,
-                     int64_t y, const float *x, bf16 *line, int64_t lo)
+                     int64_t y, const float *x, bf16 *line)
 {
     int64_t columns = v->units_x - 1 + v->span_x;
     int64_t from = least(columns, most(0, -v->first_x));
@@ -115,18 +113,17 @@ static void load_row(const struct bf16_kernels *k, const struct bf16_images *v, 
         from = to = columns;
     int64_t at = (image * v->h + y) * v->w + v->first_x + from;
     to = most(from, least(to, from + v->pixels - at));
-    k->round(line, lo ? line + lo : NULL, x, 0, from * v->c);
-    line += from * v->c;
-    k->round(line, lo ? line + lo : NULL, x + (from < to ? at * v->c : 0), (to - from) * v->c,
+    k->round(line, x, 0, from * v->c);
+    k->round(line + from * v->c, x + (from < to ? at * v->c : 0), (to - from) * v->c,
              (columns - from) * v->c);
 }
 
 /* A line of a transposed matrix: 16 pixels, of 16 pairs of terms, at a time.  Pixels
  * beyond the line's end go where the next line will be. */
 static void load_turned(const struct bf16_kernels *k, const struct bf16_images *v, int64_t y,
-                        const float *x, bf16 *line, int64_t lo)
+                        const float *x, bf16 *line)
 {
-    bf16 tile[2][BF16_TILE];
+    bf16 tile[BF16_TILE];
     int64_t begin = y * v->w, rest = most(0, v->pixels - begin);
 
     for (int64_t i = 0; i < v->units_x; i += BF16_ROWS)
@@ -134,14 +131,10 @@ static void load_turned(const struct bf16_kernels *k, const struct bf16_images *
             for (int64_t j = 0; j < BF16_TERMS; j += 2) {
                 const float *first = x + (t + j) * v->pixels + begin + i;
                 int64_t n = t + j < v->c ? most(0, least(BF16_ROWS, rest - i)) : 0;
-                k->pair(tile[0] + j * BF16_ROWS, lo ? tile[1] + j * BF16_ROWS : NULL,
-                        n ? first : x, t + j + 1 < v->c ? n ? first + v->pixels : x : NULL,
-                        n, BF16_ROWS);
+                k->pair(tile + j * BF16_ROWS, n ? first : x,
+                        t + j + 1 < v->c ? n ? first + v->pixels : x : NULL, n, BF16_ROWS);
             }
-            bf16 *to = line + i * v->pixel + t;
-            k->turn(to, v->pixel, tile[0], BF16_TERMS);
-            if (lo)
-                k->turn(to + lo, v->pixel, tile[1], BF16_TERMS);
+            k->turn(line + i * v->pixel + t, v->pixel, tile, BF16_TERMS);
         }
 }
 
@@ -150,17 +143,16 @@ void bf16_images_load(const struct bf16_kernels *k, const struct bf16_images *v,
 {
     int64_t y = v->first_y + part->unit * v->step_y;
     int64_t lines = (part->units - 1) * v->step_y + v->span_y;
-    int64_t lo = v->planes > 1 ? v->plane : 0;
     bool as_is = v->together == 1 && v->step_x == 1 && v->pixel == v->c && !v->turned;
 
     for (int64_t i = 0; i < lines; i++, to += v->line) {
         if (v->turned)
-            load_turned(k, v, y + i, x, to, lo);
+            load_turned(k, v, y + i, x, to);
         else if (as_is)
-            load_row(k, v, part->image, y + i, x, to, lo);
+            load_row(k, v, part->image, y + i, x, to);
         else
-            load_pixels(k, v, part->image, y + i, x, to, lo);
+            load_pixels(k, v, part->image, y + i, x, to);
     }
     /* What the last tile reads too: numbers, for zeros to be multiplied by. */
-    k->round(to, lo ? to + lo : NULL, x, 0, BF16_ROWS * v->pixel);
+    k->round(to, x, 0, BF16_ROWS * v->pixel);
 }

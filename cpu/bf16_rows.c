@@ -31,7 +31,6 @@ struct phase {
 struct bf16_rows {
     struct problem v;
     const struct bf16_kernels *kernels;
-    int planes;
     struct bf16_images images;
     int64_t out_h, out_w, out_c, pixels;     /* pixels: of the whole result */
     int64_t depth, chunks, panels;
@@ -103,11 +102,11 @@ static int plan_phase(ebm_context *ctx, struct bf16_rows *s, struct phase *ph,
         ph->tap[t] = (y->index * v->s + x->index) * window;
         for (int64_t i = 0; i < s->chunks; i++) {
             ph->a_at[t * s->chunks + i] = at + i * BF16_TERMS;
-            ph->b_at[t * s->chunks + i] = (t * s->chunks + i) * s->planes * 2 * BF16_TILE;
+            ph->b_at[t * s->chunks + i] = (t * s->chunks + i) * 2 * BF16_TILE;
         }
     }
     ph->packed = s->packed;
-    s->packed += s->panels * n * s->planes * 2 * BF16_TILE;
+    s->packed += s->panels * n * 2 * BF16_TILE;
     return EBM_OK;
 }
 
@@ -190,7 +189,6 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
 
     s->v = *v;
     s->kernels = v->bf16;
-    s->planes = v->precision == EBM_BF16 ? 1 : 2;
     if (v->op == OP_MATMUL) {
         s->batch = v->batch;
         s->depth = v->depth;
@@ -210,14 +208,13 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->chunks = divide_up(s->depth, BF16_TERMS);
     s->panels = divide_up(s->out_c, BF16_BLOCK);
     s->images.c = s->depth;
-    s->images.planes = s->planes;
     s->images.units_y = divide_up(s->out_h, s->phases_y);
     s->images.units_x = divide_up(s->out_w, s->phases_x);
     if ((rc = plan_phases(cpu->ctx, s)) < 0)
         return rc;
 
     /* packed: filters.  Scratch, per thread: the band, a block. */
-    s->own = bf16_floats(s->planes * s->images.plane) + line_up(BF16_SPARE);
+    s->own = bf16_floats(s->images.size) + line_up(BF16_SPARE);
     *packed = bf16_floats(s->batch * s->packed) * sizeof(float);
     *scratch = (size_t)cpu->threads * s->own * sizeof(float);
     return EBM_OK;
@@ -242,11 +239,10 @@ static void pack(const struct bf16_rows *s, const struct phase *ph, int64_t piec
                  const float *f, bf16 *packed)
 {
     int64_t panel = piece / ph->taps, tap = piece % ph->taps, first = panel * BF16_BLOCK;
-    struct bf16_matrix m = { s->depth, least(BF16_BLOCK, s->out_c - first), s->f_term, s->f_column,
-                             s->planes };
+    struct bf16_matrix m = { s->depth, least(BF16_BLOCK, s->out_c - first), s->f_term, s->f_column };
 
     bf16_pack(s->kernels, &m, f + ph->tap[tap] + first * s->f_column,
-              packed + ph->packed + piece * s->chunks * s->planes * 2 * BF16_TILE);
+              packed + ph->packed + piece * s->chunks * 2 * BF16_TILE);
 }
 
 /* Rows of a line: pixels of images side by side. */
@@ -289,12 +285,11 @@ static void multiply_line(const struct bf16_rows *s, const struct line *l, int64
         .n = n, .a_at = ph->a_at, .b_at = ph->b_at,
         .a_row = s->images.pixel, .a_second = BF16_ROWS * s->images.pixel,
         .b_row = 2 * BF16_COLUMNS, .b_second = BF16_TILE,
-        .a_lo = s->planes > 1 ? s->images.plane : 0, .b_lo = 2 * BF16_TILE,
         .column_tiles = columns > BF16_COLUMNS ? 2 : 1,
     };
     bool even = s->images.together == 1 && columns == BF16_COLUMNS * sum.column_tiles;
 
-    packed += ph->packed + panel * n * s->planes * 2 * BF16_TILE;
+    packed += ph->packed + panel * n * 2 * BF16_TILE;
     for (int64_t row = 0; row < l->rows; row += BF16_BLOCK) {
         int64_t rows = least(BF16_BLOCK, l->rows - row);
         int64_t last = row_at(s, l, row + rows - 1);
@@ -330,7 +325,7 @@ static void run_band(const struct bf16_rows *s, int64_t band, const float *x, co
 {
     struct part part = bf16_images_part(&s->images, band);
     bf16 *images = (bf16 *)own;
-    float *spare = own + bf16_floats(s->planes * s->images.plane);
+    float *spare = own + bf16_floats(s->images.size);
 
     bf16_images_load(s->kernels, &s->images, &part, x, images);
     for (int64_t i = 0; i < s->phases_y * s->phases_x; i++) {

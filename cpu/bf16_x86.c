@@ -20,26 +20,12 @@ static inline __m512i wide(__m256bh a)
     return _mm512_cvtepu16_epi32((__m256i)a);
 }
 
-/* As float32 again. */
-static inline __m512 float_of(__m256bh a)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide(a), 16));
-}
-
-static inline __m256bh rest_of(__m512 a, __m256bh hi)
-{
-    return _mm512_cvtneps_pbh(_mm512_sub_ps(a, float_of(hi)));
-}
-
-void bf16_x86_round(bf16 *to, bf16 *lo, const float *from, int64_t n, int64_t whole)
+void bf16_x86_round(bf16 *to, const float *from, int64_t n, int64_t whole)
 {
     for (int64_t i = 0; i < whole; i += LANES) {
         __mmask16 here = first_of(n - i), there = first_of(whole - i);
-        __m512 a = _mm512_maskz_loadu_ps(here, from + i);
-        __m256bh hi = _mm512_cvtneps_pbh(a);
-        _mm256_mask_storeu_epi16(to + i, there, (__m256i)hi);
-        if (lo)
-            _mm256_mask_storeu_epi16(lo + i, there, (__m256i)rest_of(a, hi));
+        __m256bh a = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, from + i));
+        _mm256_mask_storeu_epi16(to + i, there, (__m256i)a);
     }
 }
 
@@ -48,18 +34,14 @@ static inline __m512i pairs_of(__m256bh first, __m256bh second)
     return _mm512_or_si512(wide(first), _mm512_slli_epi32(wide(second), 16));
 }
 
-void bf16_x86_pair(bf16 *to, bf16 *lo, const float *first, const float *second,
-                   int64_t n, int64_t whole)
+void bf16_x86_pair(bf16 *to, const float *first, const float *second, int64_t n, int64_t whole)
 {
     for (int64_t i = 0; i < whole; i += LANES) {
         __mmask16 here = first_of(n - i), there = first_of(whole - i);
         __m512 a = _mm512_maskz_loadu_ps(here, first + i);
         __m512 b = second ? _mm512_maskz_loadu_ps(here, second + i) : _mm512_setzero_ps();
-        __m256bh a_hi = _mm512_cvtneps_pbh(a), b_hi = _mm512_cvtneps_pbh(b);
-        _mm512_mask_storeu_epi32(to + 2 * i, there, pairs_of(a_hi, b_hi));
-        if (lo)
-            _mm512_mask_storeu_epi32(lo + 2 * i, there,
-                                     pairs_of(rest_of(a, a_hi), rest_of(b, b_hi)));
+        _mm512_mask_storeu_epi32(to + 2 * i, there,
+                                 pairs_of(_mm512_cvtneps_pbh(a), _mm512_cvtneps_pbh(b)));
     }
 }
 
@@ -129,14 +111,8 @@ static void multiply_rows(const struct bf16_sum *s, const bf16 *a, const bf16 *b
         sum[i][1] = add && second ? _mm512_loadu_ps(c + i * s->c_row + BF16_COLUMNS)
                                   : _mm512_setzero_ps();
     }
-    for (int64_t t = 0; t < s->n; t++) {
-        const bf16 *at = a + s->a_at[t], *bt = b + s->b_at[t];
-        add_tile(at, s->a_row, bt, s->b_row, second, sum);
-        if (!s->a_lo)
-            continue;
-        add_tile(at + s->a_lo, s->a_row, bt, s->b_row, second, sum);
-        add_tile(at, s->a_row, bt + s->b_lo, s->b_row, second, sum);
-    }
+    for (int64_t t = 0; t < s->n; t++)
+        add_tile(a + s->a_at[t], s->a_row, b + s->b_at[t], s->b_row, second, sum);
     for (int i = 0; i < MR; i++) {
         _mm512_storeu_ps(c + i * s->c_row, sum[i][0]);
         if (second)
