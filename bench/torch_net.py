@@ -129,11 +129,11 @@ class Net(nn.Module):
             before, size = self.channels, self.size
             net = self.inner(body, name + ".")
             skip = None
-            if name + ".skip.weight" in self.weights:
+            if name + ".shortcut.weight" in self.weights:
                 skip = nn.Conv2d(before, net.channels, 1)
             self.layers.append(Residual(net, skip, size // net.size))
             if skip is not None:
-                self.fill(skip, name + ".skip")
+                self.fill(skip, name + ".shortcut")
                 del self.layers[-1]      # it is the residual's
             self.channels, self.size = net.channels, net.size
         else:

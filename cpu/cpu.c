@@ -219,6 +219,8 @@ static int resolve(const struct cpu *cpu, const struct plan *plan, const struct 
         cut_shape(&s->shape[i], cut);
     }
     s->out = memory_at(memory, &step->out);
+    s->past = step->out.space != SPACE_STRIP
+           && shape_count(&node_of(g, step->val)->shape) * (int64_t)sizeof(float) >= PAST_CACHES;
     return EBM_OK;
 }
 

@@ -306,12 +306,6 @@ static void add(float *restrict d, const float *restrict a, int64_t n)
         d[i] += a[i];
 }
 
-static void add_scaled(float *restrict d, const float *restrict a, float w, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        d[i] += w * a[i];
-}
-
 static void larger(float *restrict d, float *restrict best, const float *a, const float *key,
                    int64_t n)
 {
@@ -356,8 +350,9 @@ const struct kernels NAME(kernels) = {
     },
     .select = { select_vv, select_sv, select_vs, select_ss },
     .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
-    .round_bf16 = round_bf16,
-    .fill = fill, .stream = NAME(stream), .stream_end = NAME(stream_end), .add = add, .add_scaled = add_scaled, .larger = larger,
+    .round_bf16 = round_bf16, .fill = fill,
+    .stream = NAME(stream), .stream_end = NAME(stream_end), .weigh = NAME(weigh),
+    .add = add, .larger = larger,
     .place = place,
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),

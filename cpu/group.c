@@ -20,8 +20,7 @@
 
 enum {
     TILE_MAX = 1024,             /* elements */
-    REGISTER_BYTES = 64 << 10,   /* of a tile; about half of the registers are used in place */
-    STREAM_BYTES = 8 << 20       /* outputs from this size on are written past the caches */
+    REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
 };
 
 /* An input, its axes merged.  From outer to inner, axis i has size n[i] and
@@ -248,7 +247,7 @@ static void choose_lifted(struct group *g, int o)
  * is made in a register. */
 static void choose_streamed(struct group *g, int o, int64_t whole)
 {
-    if (g->out[o].type != EBM_F32 || (size_t)whole * sizeof(float) < STREAM_BYTES)
+    if (g->out[o].type != EBM_F32 || (size_t)whole * sizeof(float) < PAST_CACHES)
         return;
     for (int i = 0; i < g->n_instr; i++)
         if (reads_under(g, &g->instr[i], &g->out[o]))

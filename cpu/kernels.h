@@ -13,6 +13,7 @@
 #include "philox.h"
 
 enum { LANES = 16 };         /* of the widest set; all use it */
+enum { PAST_CACHES = 8 << 20 };     /* bytes of a result from which on it is stored past them */
 
 /* Which operands of a binary operation are one number (LANES copies of it). */
 enum ew_kind { EW_VV, EW_VS, EW_SV, EW_KINDS };
@@ -21,6 +22,8 @@ typedef void ew_unary(float *d, const float *a, int64_t n);
 typedef void ew_binary(float *d, const float *a, const float *b, int64_t n);
 typedef void ew_select(float *d, const float *c, const float *a, const float *b,
                        int64_t n);
+
+struct weighed { const float *a; float w; };
 
 struct kernels {
     const char *name;                              /* "avx512" */
@@ -35,15 +38,16 @@ struct kernels {
     void (*to_u8)(uint8_t *d, const float *a, int64_t n);
     void (*round_bf16)(float *d, const float *a, int64_t n);   /* to nearest, ties to even */
     void (*fill)(float *d, float value, int64_t n);
-    /* Copies for arrays larger than the caches; stream_end before others read. */
+    /* Copies past the caches; stream_end before others read. */
     void (*stream)(float *to, const float *from, int64_t n);
     void (*stream_end)(void);
 
-    /* Rows of channels; any n.  add: d += a.  add_scaled: d += w a.  larger: where
-     * key > best (or the first NaN), key becomes best and d becomes a.  place: where
-     * key is best and open is not 0, d += a, and open becomes 0. */
+    /* Rows of channels; any n.  add: d += a.  weigh: d = the sum over rows of w a,
+     * stored past the caches or not.  larger: where key > best (or the first NaN), key
+     * becomes best and d becomes a.  place: where key is best and open is not 0,
+     * d += a, and open becomes 0. */
     void (*add)(float *d, const float *a, int64_t n);
-    void (*add_scaled)(float *d, const float *a, float w, int64_t n);
+    void (*weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past);
     void (*larger)(float *d, float *best, const float *a, const float *key, int64_t n);
     void (*place)(float *d, float *open, const float *best, const float *key, const float *a,
                   int64_t n);
@@ -73,6 +77,7 @@ extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
 #define NAME_OF(f, isa) NAME_JOIN(f, isa)
 #define NAME(f) NAME_OF(f, ISA)
 
+void NAME(weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past);
 void NAME(stream)(float *to, const float *from, int64_t n);
 void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);

@@ -27,6 +27,7 @@ struct matrix {
 
 struct resample {
     struct matrix axis[2];       /* rows, columns of the image */
+    int64_t most;                /* products of a tap of either, for one pixel */
 };
 
 /* The taps of pixel i of `to` on `from` pixels: their number, 1 or 2. */
@@ -77,6 +78,20 @@ static int matrix_make(ebm_context *ctx, struct matrix *m, int mode, int64_t to,
     return EBM_OK;
 }
 
+/* The operand's pixels that make pixel (i,j) of the result; returns their number. */
+static int64_t pixels_of(const struct resample *r, const float *image, int64_t W, int64_t C,
+                         int64_t i, int64_t j, struct weighed *row)
+{
+    const struct matrix *h = &r->axis[0], *w = &r->axis[1];
+    int64_t n = 0;
+
+    for (int64_t p = h->first[i]; p < h->first[i + 1]; p++)
+        for (int64_t q = w->first[j]; q < w->first[j + 1]; q++)
+            row[n++] = (struct weighed){ image + (h->tap[p].index * W + w->tap[q].index) * C,
+                                         h->tap[p].weight * w->tap[q].weight };
+    return n;
+}
+
 static void resample_run(const struct cpu *cpu, const struct step_run *s)
 {
     const struct resample *r = s->own;
@@ -89,23 +104,28 @@ static void resample_run(const struct cpu *cpu, const struct step_run *s)
 #pragma omp parallel for num_threads(threads_for(cpu, N * (h->rows * w->rows + H * W) * C)) schedule(static)
     for (int64_t row = 0; row < N * h->rows; row++) {
         const float *image = from + row / h->rows * H * W * C;
-        int64_t i = row % h->rows;
+        struct weighed *terms = (struct weighed *)(void *)s->scratch + thread_index() * r->most;
         for (int64_t j = 0; j < w->rows; j++) {
             float *d = to + (row * w->rows + j) * C;
-            bool copied = h->first[i + 1] - h->first[i] == 1 && w->first[j + 1] - w->first[j] == 1
-                       && h->tap[h->first[i]].weight * w->tap[w->first[j]].weight == 1.0f;
-            if (copied) {
-                memcpy(d, image + (h->tap[h->first[i]].index * W + w->tap[w->first[j]].index) * C,
-                       (size_t)C * sizeof *d);
-                continue;
-            }
-            memset(d, 0, (size_t)C * sizeof *d);
-            for (int64_t p = h->first[i]; p < h->first[i + 1]; p++)
-                for (int64_t q = w->first[j]; q < w->first[j + 1]; q++)
-                    cpu->kernels->add_scaled(d, image + (h->tap[p].index * W + w->tap[q].index) * C,
-                                             h->tap[p].weight * w->tap[q].weight, C);
+            int64_t n = pixels_of(r, image, W, C, row % h->rows, j, terms);
+            if (n == 0)
+                memset(d, 0, (size_t)C * sizeof *d);
+            else
+                cpu->kernels->weigh(d, terms, n, C, s->past);
         }
+        cpu->kernels->stream_end();
     }
+}
+
+/* The most taps of a row. */
+static int64_t most_taps(const struct matrix *m)
+{
+    int64_t most = 0;
+
+    for (int64_t i = 0; i < m->rows; i++)
+        if (m->first[i + 1] - m->first[i] > most)
+            most = m->first[i + 1] - m->first[i];
+    return most;
 }
 
 static void resample_release(const struct cpu *cpu, struct step_run *s)
@@ -135,5 +155,7 @@ int resample_prepare(const struct cpu *cpu, struct step_run *s)
         if (matrix_make(cpu->ctx, &r->axis[i], s->node.attr.resample, to->n[i + 1],
                         from->n[i + 1], transposed) < 0)
             return EBM_ERR_NOMEM;
+    r->most = most_taps(&r->axis[0]) * most_taps(&r->axis[1]);
+    s->scratch_size = (size_t)r->most * (size_t)cpu->threads * sizeof(struct weighed);
     return EBM_OK;
 }

@@ -61,6 +61,7 @@ struct step_run {
     struct shape *shape;     /* of the operands */
     const void **in;
     void *out;
+    bool past;               /* the result, of which this may be a block, passes the caches by */
     void *own;               /* tables of the operation */
     char *scratch;           /* scratch_size bytes, shared with other steps */
     size_t scratch_size;

@@ -1,4 +1,5 @@
-/* stream.c - stores that pass the caches by, compiled once per instruction set.
+/* stream.c - stores that pass the caches by, and weighed sums that are stored once;
+ * compiled once per instruction set.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -34,6 +35,50 @@ void NAME(stream)(float *to, const float *from, int64_t n)
     }
 #endif
     memcpy(to, from, (size_t)n * sizeof *to);
+}
+
+/* What rows r[0] ... add to a piece of d, from their element i on: up to four at
+ * once; returns how many. */
+LANE_INLINE int64_t weigh_few(float *restrict d, const struct weighed *r, int64_t count, int64_t i,
+                              int64_t n, bool first)
+{
+    const float *a = r[0].a + i;
+    const float w = r[0].w;
+
+    if (count >= 4) {
+        const float *b = r[1].a + i, *c = r[2].a + i, *e = r[3].a + i;
+        const float v = r[1].w, u = r[2].w, t = r[3].w;
+        if (first)
+            for (int64_t j = 0; j < n; j++)
+                d[j] = w * a[j] + v * b[j] + u * c[j] + t * e[j];
+        else
+            for (int64_t j = 0; j < n; j++)
+                d[j] = d[j] + w * a[j] + v * b[j] + u * c[j] + t * e[j];
+        return 4;
+    }
+    if (first)
+        for (int64_t j = 0; j < n; j++)
+            d[j] = w * a[j];
+    else
+        for (int64_t j = 0; j < n; j++)
+            d[j] += w * a[j];
+    return 1;
+}
+
+/* Pieces of d are made where they stay in the first cache. */
+void NAME(weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past)
+{
+    enum { PIECE = 256 };
+    float piece[PIECE];
+
+    for (int64_t i = 0; i < n; i += PIECE) {
+        int64_t size = n - i < PIECE ? n - i : PIECE;
+        float *to = past ? piece : d + i;
+        for (int64_t r = 0; r < count; )
+            r += weigh_few(to, row + r, count - r, i, size, r == 0);
+        if (past)
+            NAME(stream)(d + i, piece, size);
+    }
 }
 
 void NAME(stream_end)(void)
