@@ -38,6 +38,17 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* A number of a panel's line, less that which is taken from it. */
+static double value_at(const struct series *s, int64_t row, int column, int minus)
+{
+    return series_value(s, row, column) - (minus < 0 ? 0 : series_value(s, row, minus));
+}
+
+static int minus_of(const struct series *s, const struct panel *p)
+{
+    return p->minus ? series_find(s, p->minus) : -1;
+}
+
 /* The range of a panel's values, without outliers; false if it has none. */
 static bool find_range(const struct series *s, const struct panel *p, double *lo, double *hi)
 {
@@ -49,7 +60,7 @@ static bool find_range(const struct series *s, const struct panel *p, double *lo
     for (int line = 0; line < CHART_LINES && p->names[line]; line++) {
         int column = series_find(s, p->names[line]);
         for (int64_t i = 0; column >= 0 && i < s->rows; i++) {
-            double v = series_value(s, i, column);
+            double v = value_at(s, i, column, minus_of(s, p));
             if (isfinite(v))
                 all[n++] = v;
         }
@@ -90,7 +101,7 @@ static void tick_label(char *text, size_t size, double v, double distance)
 }
 
 /* One curve: its values gathered by the column of the picture they fall in. */
-static void draw_line(struct canvas *c, const struct series *s, int column, double last_step,
+static void draw_line(struct canvas *c, const struct series *s, int column, int minus, double last_step,
                       double lo, double hi, int top, int height, struct colour hue)
 {
     double sum = 0, least = HUGE_VAL, greatest = -HUGE_VAL, x0 = 0, y0 = 0;
@@ -119,7 +130,7 @@ static void draw_line(struct canvas *c, const struct series *s, int column, doub
             greatest = -HUGE_VAL;
         }
         at = x;
-        double v = i < s->rows ? series_value(s, i, column) : NAN;
+        double v = i < s->rows ? value_at(s, i, column, minus) : NAN;
         if (isfinite(v)) {
             sum += v;
             least = fmin(least, v);
@@ -169,7 +180,7 @@ static void draw_panel(struct canvas *c, const struct series *s, const struct pa
     for (int line = CHART_LINES; line-- > 0; ) {
         int column = p->names[line] ? series_find(s, p->names[line]) : -1;
         if (column >= 0)
-            draw_line(c, s, column, last_step, lo, hi, top, height, hues[line]);
+            draw_line(c, s, column, minus_of(s, p), last_step, lo, hi, top, height, hues[line]);
     }
     canvas_unclip(c);
 }

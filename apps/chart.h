@@ -14,6 +14,7 @@ struct panel {
     const char *title;
     const char *names[CHART_LINES];    /* in the series; NULL ends them */
     const char *labels[CHART_LINES];   /* in the legend */
+    const char *minus;                 /* taken from each, as a difference; NULL: nothing */
 };
 
 /* Draw panels one below the other on a new canvas; false without memory. */

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "attributes.h"
 #include "idle.h"
+#include "made.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -47,7 +49,8 @@ static const struct option_row score_rows[] = {
 };
 static const struct option_row ood_rows[] = {
     { "in", 'i', OPTION_TEXT, "SOURCE", "images of the kind the model knows", &given.in, 0, 0 },
-    { "out-of", 'x', OPTION_TEXTS, "SOURCE", "foreign images; again, or as further operands",
+    { "out-of", 'x', OPTION_TEXTS, "SOURCE", "foreign images, or interpolations, noise, constant; again,\n"
+      "                            or as further operands",
       &given.out_of, 0, 0 },
     SHARED_ROWS
 };
@@ -70,6 +73,7 @@ struct work {
 /* The energies of a source. */
 struct scores {
     const char *source;
+    enum made made;                 /* of images like those of the source */
     char split[8];
     size_t n;
     float *energies;
@@ -109,7 +113,8 @@ static int score_data(struct work *w, ebm_data *data, struct scores *s, float *i
     for (size_t done = 0; rc == EBM_OK && done < s->n; ) {
         size_t some = s->n - done < CHUNK ? s->n - done : CHUNK;
         for (size_t i = 0; rc == EBM_OK && i < some; i++)
-            rc = ebm_data_read(data, done + i, images + i * pixels, &s->labels[done + i]);
+            rc = s->made ? made_read(s->made, data, done + i, images + i * pixels)
+                         : ebm_data_read(data, done + i, images + i * pixels, &s->labels[done + i]);
         if (rc == EBM_OK)
             rc = ebm_model_energy(w->model, (int64_t)some, images, s->energies + done);
         if (stop_asked())
@@ -137,7 +142,7 @@ static int score(struct work *w, const char *source, struct scores *s)
     snprintf(s->split, sizeof s->split, "%s", info.split);
     s->energies = calloc(s->n + 1, sizeof *s->energies);
     s->labels = calloc(s->n + 1, sizeof *s->labels);
-    float *images = calloc(CHUNK, pixels * sizeof *images);
+    float *images = calloc(CHUNK + 1, pixels * sizeof *images);
     if (!s->energies || !s->labels || !images)
         status = tool_fail_memory();
     else if ((rc = score_data(w, data, s, images, pixels)) == EBM_ERR_STOPPED)
@@ -228,17 +233,21 @@ static json_t *json_detection(const struct scores *out, const ebm_detection *d)
         "fpr95", tool_json_number(d->fpr95));
 }
 
-static int detect_one(struct work *w, const struct scores *in, const char *source, json_t *list)
+static int detect_one(struct work *w, const struct scores *in, const char *source, json_t *list,
+                      double *auroc)
 {
-    struct scores out = { 0 };
+    struct scores out = { .made = made_of_name(source) };
     ebm_detection d;
-    int status = score(w, source, &out);
+    int status = score(w, out.made ? given.in : source, &out);
 
+    out.source = source;
     if (!status) {
         int rc = ebm_detect(w->context, in->n, in->energies, out.n, out.energies, &d);
         if (rc < 0)
             status = tool_fail(w->context, rc);
     }
+    if (!status)
+        *auroc += d.auroc;
     if (!status && given.json)
         json_array_append_new(list, json_detection(&out, &d));
     else if (!status)
@@ -251,7 +260,8 @@ static int detect_one(struct work *w, const struct scores *in, const char *sourc
 static int run_ood(struct work *w, int n_more, char **more)
 {
     struct scores in = { 0 };
-    double mean, deviation;
+    double mean, deviation, auroc = 0;
+    int sources = given.out_of.n + n_more;
     json_t *list = json_array();
     int status = score(w, given.in, &in);
 
@@ -262,9 +272,11 @@ static int run_ood(struct work *w, int n_more, char **more)
                "AUPR-in", "FPR@95");
     }
     for (int i = 0; !status && i < given.out_of.n; i++)
-        status = detect_one(w, &in, given.out_of.v[i], list);
+        status = detect_one(w, &in, given.out_of.v[i], list, &auroc);
     for (int i = 0; !status && i < n_more; i++)
-        status = detect_one(w, &in, more[i], list);
+        status = detect_one(w, &in, more[i], list, &auroc);
+    if (!status && !given.json && sources > 1)
+        printf("%-24s %8s  %7.4f\n", "# mean", "", auroc / sources);
     mean_and_deviation(&in, &mean, &deviation);
     if (!status && given.json)
         status = tool_print_json(json_pack("{s:s, s:s, s:{s:s, s:s, s:I, s:o}, s:O}", "score", "energy",
@@ -344,16 +356,20 @@ int main(int argc, char **argv)
         status = main_score(&w, argc - 1, argv + 1);
     } else if (!strcmp(command, "ood")) {
         status = main_ood(&w, argc - 1, argv + 1);
+    } else if (!strcmp(command, "attributes")) {
+        status = attributes_main(w.context, argc - 1, argv + 1);
     } else if (!strcmp(command, "--help") || !strcmp(command, "-h")) {
         options_print(&score_tool);
         putchar('\n');
         options_print(&ood_tool);
+        putchar('\n');
+        options_print(&attributes_tool);
         status = EXIT_DONE;
     } else if (!strcmp(command, "--version") || !strcmp(command, "-V")) {
         printf("ebm-eval (libebm) %s\n", ebm_version());
         status = EXIT_DONE;
     } else {
-        tool_say("the first word is score or ood, as in: ebm-eval score model.safetensors "
+        tool_say("the first word is score, ood or attributes, as in: ebm-eval score model.safetensors "
                  "--data digits");
     }
     ebm_model_free(w.model);

@@ -1,4 +1,4 @@
-/* ebm-sample.c - draw images from a trained model.
+/* ebm-sample.c - draw images from a trained model, or from several composed.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -14,6 +14,7 @@
 #include "idle.h"
 #include "options.h"
 #include "output.h"
+#include "parts.h"
 #include "profile.h"
 #include "progress.h"
 #include "stop.h"
@@ -24,7 +25,8 @@ enum { DEFAULT_COUNT = 64 };
 static struct {
     const char *out, *backend, *image, *mask, *precision;
     struct texts settings;
-    struct integer n, first, seed, threads, columns;
+    struct parts parts;
+    struct integer n, first, seed, threads, columns, frames;
     size_t max_memory;
     bool stages, raw, profile, quiet, json;
 } given = { .backend = "auto" };
@@ -43,6 +45,13 @@ static const struct option_row rows[] = {
     { "image", 0, OPTION_TEXT, "FILE", "complete this image, with --mask", &given.image, 0, 0 },
     { "mask", 0, OPTION_TEXT, "FILE", "an image: white is drawn anew, black kept", &given.mask, 0, 0 },
     { "stages", 0, OPTION_FLAG, NULL, "a row for each image: its way from noise", &given.stages, 0, 0 },
+    { "weights", 'w', OPTION_TEXT, "W,W...", "of the models' energies; ones if not given",
+      &given.parts.weights, 0, 0 },
+    { "label", 'l', OPTION_TEXTS, "N", "class that is drawn, or any; again for further models",
+      &given.parts.labels, 0, 0 },
+    { "any", 0, OPTION_TEXT, "B", "images that please one model at least, at this sharpness",
+      &given.parts.any, 0, 0 },
+    { "frames", 'f', OPTION_INTEGER, "N", "so many pictures of each chain on its way", &given.frames, 1, 10000 },
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
     { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed",
@@ -55,7 +64,7 @@ static const struct option_row rows[] = {
     { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },
 };
 static const struct tool tool = {
-    "ebm-sample", NULL, "MODEL", "Draw images from a trained model.", rows, COUNT(rows)
+    "ebm-sample", NULL, "MODEL...", "Draw images from a trained model, or from several composed.", rows, COUNT(rows)
 };
 
 struct work {
@@ -64,6 +73,7 @@ struct work {
     ebm_model *model;
     const ebm_model_info *info;
     uint64_t seed;
+    char *digests;
     size_t pixels;                  /* of an image */
     float *images;
     float *picture, *mask;          /* to complete, or NULL */
@@ -134,7 +144,7 @@ static int write_picture(struct work *w, const char *path, const float *images,
 {
     char seed[32], numbers[64], software[64];
     const char *text[] = {
-        "Software", software, "Model-SHA256", w->info->digest, "Seed", seed,
+        "Software", software, "Model-SHA256", w->digests, "Seed", seed,
         "Images", numbers, "Settings", w->settings,
     };
     const ebm_picture picture = {
@@ -159,30 +169,32 @@ static int write_single(struct work *w, const float *images, int64_t number, int
 
     for (int64_t i = 0; !status && i < n; i++) {
         snprintf(path, sizeof path, "%s%06" PRId64 ".png", given.out, number + i);
-        status = write_picture(w, path, images + (size_t)i * w->pixels, number + i, 1, 1);
+        status = write_picture(w, path, images + (size_t)(i * w->stages) * w->pixels, number + i, w->stages, 1);
     }
     return status;
 }
 
-/* An array of floats [n,h,w,c] in the format of NumPy, version 1.0. */
+/* An array of floats [n,h,w,c], or [n,frames,h,w,c], in the format of NumPy, version 1.0. */
 static int write_npy(struct work *w)
 {
     const uint16_t one = 1;
     struct output o;
-    char header[128], shape[96];
+    char header[128], shape[96], frames[32] = "";
     int status = output_begin(&o, given.out);
 
     if (status)
         return status;
+    if (given.frames.given)
+        snprintf(frames, sizeof frames, "%" PRId64 ", ", given.frames.value);
     snprintf(shape, sizeof shape, "{'descr': '%cf4', 'fortran_order': False, 'shape': (%" PRId64
-             ", %d, %d, %d), }", *(const char *)&one ? '<' : '>', w->done, w->info->height,
+             ", %s%d, %d, %d), }", *(const char *)&one ? '<' : '>', w->done, frames, w->info->height,
              w->info->width, w->info->channels);
     /* magic, version, length of the rest: 118 = 0x76, so that all is 128 */
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
     snprintf(header + 10, 118, "%-117s", shape);
     header[127] = '\n';
     fwrite(header, 1, sizeof header, o.file);
-    fwrite(w->images, w->pixels * sizeof *w->images, (size_t)w->done, o.file);
+    fwrite(w->images, w->pixels * sizeof *w->images, (size_t)(w->done * w->stages), o.file);
     return output_end(&o, true);
 }
 
@@ -197,6 +209,18 @@ static int write_together(struct work *w)
 
 /* --- drawing --- */
 
+/* Chains on their way: [n,frames,pixels]. */
+static int draw_chains(struct work *w, ebm_draw *draw, float *images)
+{
+    float *ends = calloc((size_t)draw->n, w->pixels * sizeof *ends);
+
+    draw->frames = (int)given.frames.value;
+    draw->chains = images;
+    int rc = ends ? ebm_model_draw(w->model, draw, ends) : EBM_ERR_NOMEM;
+    free(ends);
+    return rc;
+}
+
 /* Some images of the series, their stages side by side. */
 static int draw_some(struct work *w, int64_t first, int64_t n, float *images)
 {
@@ -207,8 +231,10 @@ static int draw_some(struct work *w, int64_t first, int64_t n, float *images)
     float *last;
     int rc;
 
-    if (w->stages == 1)
+    if (w->stages == 1 && !given.frames.given)
         return ebm_model_draw(w->model, &draw, images);
+    if (given.frames.given)
+        return draw_chains(w, &draw, images);
     draw.stages = calloc((size_t)(w->stages * n), w->pixels * sizeof *images);
     last = calloc((size_t)n, w->pixels * sizeof *images);
     rc = draw.stages && last ? ebm_model_draw(w->model, &draw, last) : EBM_ERR_NOMEM;
@@ -291,7 +317,7 @@ static bool make_setting(struct work *w)
     return true;
 }
 
-static int run(struct work *w, const char *path)
+static int run(struct work *w)
 {
     if (!make_setting(w))
         return tool_fail_memory();
@@ -304,15 +330,15 @@ static int run(struct work *w, const char *path)
     if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
                                &w->device)) < 0
         || (given.profile && (rc = ebm_backend_profile(w->device)) < 0)
-        || (rc = ebm_model_open(w->device, path, &options, &w->model)) < 0)
+        || (rc = parts_open(&given.parts, w->device, &options, &w->model)) < 0)
         return tool_fail(w->context, rc);
     w->info = ebm_model_describe(w->model);
     w->seed = given.seed.given ? (uint64_t)given.seed.value : tool_random_seed();
-    if (!note_settings(w))
+    if (!note_settings(w) || !(w->digests = parts_digests(&given.parts, w->model)))
         return tool_fail_memory();
     tool_inform("%s; seed %" PRIu64, ebm_backend_describe(w->device), w->seed);
 
-    w->stages = given.stages ? ebm_model_stages(w->model) : 1;
+    w->stages = given.stages ? ebm_model_stages(w->model) : given.frames.given ? given.frames.value : 1;
     if (given.image && (rc = read_given(w)) < 0)
         return tool_fail(w->context, rc);
     w->pixels = (size_t)w->info->height * (size_t)w->info->width * (size_t)w->info->channels;
@@ -336,10 +362,10 @@ static int run(struct work *w, const char *path)
         return EXIT_STOPPED;
     }
     if (given.json) {
-        json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "out", given.out,
+        json_t *all = json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "out", given.out,
             "images", (json_int_t)w->done, "first", (json_int_t)given.first.value,
             "seed", (json_int_t)w->seed, "model_sha256", w->info->digest,
-            "settings", w->settings);
+            "settings", w->settings, "models", parts_json(&given.parts, w->model));
         return tool_print_json(given.profile && all ? profile_add_json(all, w->device) : all);
     }
     printf("images  %s\nseed    %" PRIu64 "\n", given.out, w->seed);
@@ -358,7 +384,7 @@ int main(int argc, char **argv)
     tool_be_quiet(given.quiet);
     if (rc >= 0)
         status = rc;
-    else if (operand != argc - 1)
+    else if (operand > argc - 1)
         tool_say("one MODEL is needed, as in: ebm-sample run/model.safetensors --out grid.png");
     else if (!given.out)
         tool_say("--out is missing: FILE.png, FILE.npy or a folder DIR/");
@@ -369,11 +395,15 @@ int main(int argc, char **argv)
         tool_say("--image and --mask are given together");
     else if (given.stages && !ends_with(given.out, ".png"))
         tool_say("--stages makes a picture: --out FILE.png");
-    else
-        status = tool_end(run(&w, argv[operand]));
+    else if (given.stages && given.frames.given)
+        tool_say("--stages and --frames: one of them");
+    else if (!(status = parts_read(&given.parts, argc - operand, argv + operand)))
+        status = tool_end(run(&w));
     free(w.images);
     free(w.picture);
     free(w.mask);
+    free(w.digests);
+    parts_free(&given.parts);
     ebm_model_free(w.model);
     ebm_backend_free(w.device);
     ebm_context_free(w.context);

@@ -132,9 +132,11 @@ static bool make_settings(struct work *w)
 
 static const struct panel panels[] = {
     { "energy", { "energy.data", "energy.samples", "energy.noise" },
-      { "data", "samples", "noise" } },
-    { "gradient norm, before clipping", { "gradient" }, { NULL } },
-    { "loss", { "loss" }, { NULL } },
+      { "data", "samples", "noise" }, NULL },
+    { "energy of data - of samples", { "energy.data" }, { NULL }, "energy.samples" },
+    { "gradient norm, before clipping", { "gradient", "gradient.cd", "gradient.kl" },
+      { "all", "cd", "kl" }, NULL },
+    { "loss", { "loss" }, { NULL }, NULL },
 };
 
 static int save_curves(struct work *w)

@@ -216,6 +216,15 @@ typedef struct ebm_shapes_attributes {
 /* The attributes of image `index`; EBM_ERR_ARG if data is not of shapes. */
 EBM_API int ebm_shapes_read(const ebm_data *data, size_t index,
                             ebm_shapes_attributes *attributes);
+/* What a picture [height,width,channels] of pixels in [0,1] shows, whatever made
+ * it: the attributes of that picture of one shape on a plain ground, in any two
+ * colours, that is nearest to it; then the names of colours that are nearest to
+ * those two (of grey pictures, by their grey).  Rotation is up to the shape's
+ * symmetry.  fit, if not NULL: the part of the picture's variance that is
+ * explained, 1 for a picture of shapes, near 0 for noise.
+ * EBM_ERR_ARG for sizes below 8 or above 256, EBM_ERR_NOMEM. */
+EBM_API int ebm_shapes_measure(ebm_context *context, const float *pixels, int height, int width,
+                               int channels, ebm_shapes_attributes *attributes, double *fit);
 /* The name of value `value` of "shape", "colour" or "background", NULL beyond
  * the last. */
 EBM_API const char *ebm_shapes_name(const char *attribute, int value);
@@ -315,20 +324,44 @@ EBM_API int ebm_model_sample(ebm_model *model, uint64_t seed, int64_t first, int
 
 /* The same with more to say; zeros stand for nothing of the kind.  Some methods
  * go through stages, from noise to the image, and can complete a picture: draw
- * what the mask leaves open, given the rest.  EBM_ERR_ARG where the model's
- * method cannot. */
+ * what the mask leaves open, given the rest; others can show their chains.
+ * EBM_ERR_ARG where the model's method cannot. */
 typedef struct ebm_draw {
     uint64_t seed;
     int64_t first, n;
     const float *picture;       /* [h,w,c], kept where ... */
     const float *mask;          /* ... this [h,w] is 0, drawn elsewhere */
     float *stages;              /* receives [ebm_model_stages()][n,h,w,c], noise first */
+    int frames;                 /* so many pictures of each chain on its way, the start
+                                 * first, the end last, equal numbers of steps between */
+    float *chains;              /* receives them: [n,frames,h,w,c] */
     ebm_progress *progress;
     void *user;
 } ebm_draw;
 EBM_API int ebm_model_draw(ebm_model *model, const ebm_draw *draw, float *images);
 /* How many pictures there are on the way; the last is the image.  1: it alone. */
 EBM_API int ebm_model_stages(const ebm_model *model);
+
+/* Several models as one.  Their images have one size; otherwise they may differ in
+ * everything, in method too.
+ *
+ *   any = 0   E = sum w_i E_i: images must please all (a product of experts).
+ *             Chains follow E / sum |w_i|, so that a model joined with itself
+ *             is that model.
+ *   any > 0   E = -1/any log sum w_i exp(-any E_i), w_i > 0: images must please
+ *             one; the larger `any`, the more it is the least E_i.
+ *
+ * The first model says how chains start and step, and its settings are those that
+ * can be changed; ebm_model_describe() describes it.
+ * Returns as ebm_model_open(); EBM_ERR_ARG if they cannot be joined.
+ * Source: Du, Li and Mordatch 2020; Du et al. 2021. */
+typedef struct ebm_model_part {
+    const char *path;
+    double weight;                  /* below 0: images must displease it; not 0 */
+    int label;                      /* class that it is told; -1: any */
+} ebm_model_part;
+EBM_API int ebm_model_join(ebm_backend *device, int n, const ebm_model_part *parts, double any,
+                           const ebm_model_options *options, ebm_model **model);
 
 /* What a model file says of itself, without its weights being read.  All belongs
  * to the info; free it with ebm_model_info_free(). */
@@ -358,6 +391,8 @@ EBM_API int ebm_model_inspect(ebm_context *context, const char *path,
 EBM_API void ebm_model_info_free(ebm_context *context, const ebm_model_info *info);
 /* The same of an open model; it belongs to the model. */
 EBM_API const ebm_model_info *ebm_model_describe(const ebm_model *model);
+/* Of the models that were joined, number `index`; NULL beyond the last. */
+EBM_API const ebm_model_info *ebm_model_member(const ebm_model *model, int index);
 /* The value of a setting as it is in force, "sample.steps"; NULL: no such key.
  * It belongs to the model and stays until the next call. */
 EBM_API const char *ebm_model_setting(ebm_model *model, const char *key);

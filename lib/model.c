@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "members.h"
 #include "model.h"
 #include "number.h"
 
@@ -23,6 +24,7 @@ struct ebm_model {
     float low, high;
     float *images, *energies;        /* a batch */
     const ebm_model_info *info;
+    struct members *members;         /* of a composed model; NULL */
     char *setting;                   /* the last answer of ebm_model_setting() */
 };
 
@@ -100,8 +102,8 @@ int model_image(ebm_context *ctx, struct recipe *recipe, int64_t image[3])
     return EBM_OK;
 }
 
-static int read_settings(ebm_context *ctx, const char *settings, const char *name,
-                         struct recipe **recipe, const struct method **method, int64_t image[3])
+int model_settings(ebm_context *ctx, const char *settings, const char *name,
+                   struct recipe **recipe, const struct method **method, int64_t image[3])
 {
     int status;
 
@@ -156,7 +158,7 @@ static int read_info(struct info *info, const char *path)
     is->parameters = entry_integer(info, "parameters", &status);
     if (status < 0)
         return status;
-    if ((status = read_settings(info->ctx, is->recipe, path, &info->recipe, &method, image)) < 0)
+    if ((status = model_settings(info->ctx, is->recipe, path, &info->recipe, &method, image)) < 0)
         return as_format(info->ctx, path, status);
     is->method = method->name;
     is->height = (int)image[0];
@@ -245,7 +247,8 @@ static int build(ebm_model *m, ebm_backend *backend, size_t limit)
         return status;
     ebm_store_precision(m->store, method_precision(m->recipe));
     struct method_site site = { .ctx = m->ctx, .store = m->store, .recipe = m->recipe,
-                                .image = { m->image[0], m->image[1], m->image[2] } };
+                                .image = { m->image[0], m->image[1], m->image[2] },
+                                .method = m->method, .joint = members_joint(m->members) };
     if ((status = m->method->model_build(&site, &m->state)) < 0
         || (status = check_memory(m, ebm_store_bytes(m->store), limit)) < 0
         || (status = ebm_store_alloc(m->store, 0)) < 0
@@ -254,18 +257,23 @@ static int build(ebm_model *m, ebm_backend *backend, size_t limit)
     return check_memory(m, model_bytes(m), limit);
 }
 
-int model_new(ebm_backend *backend, const char *settings, const char *name,
-              const ebm_model_options *options, ebm_model **model)
+/* members: NULL, or those of a composed model, which owns them from here on. */
+static int new_model(ebm_backend *backend, const char *settings, const char *name,
+                     const ebm_model_options *options, struct members *members, ebm_model **model)
 {
     ebm_model *m = mem_new(backend->ctx, 1, sizeof *m);
     int status;
 
     *model = NULL;
-    if (!m)
+    if (!m) {
+        members_free(members);
         return EBM_ERR_NOMEM;
+    }
     m->ctx = backend->ctx;
-    if ((status = read_settings(m->ctx, settings, name, &m->recipe, &m->method, m->image)) < 0
+    m->members = members;
+    if ((status = model_settings(m->ctx, settings, name, &m->recipe, &m->method, m->image)) < 0
         || (status = change_settings(m, options)) < 0
+        || (members && (status = members_begin(members, m->recipe, m->image)) < 0)
         || (status = take_batch(m)) < 0
         || (status = build(m, backend, options ? options->max_memory : 0)) < 0) {
         ebm_model_free(m);
@@ -275,7 +283,14 @@ int model_new(ebm_backend *backend, const char *settings, const char *name,
     return EBM_OK;
 }
 
-static int load(ebm_model *m, const char *path, bool raw)
+int model_new(ebm_backend *backend, const char *settings, const char *name,
+              const ebm_model_options *options, ebm_model **model)
+{
+    return new_model(backend, settings, name, options, NULL, model);
+}
+
+/* region: of a composed model, what is the file's region "energy"; NULL: all. */
+static int load(ebm_model *m, const char *path, bool raw, const char *region)
 {
     struct safetensors *file;
     int status;
@@ -283,7 +298,8 @@ static int load(ebm_model *m, const char *path, bool raw)
     if ((status = safetensors_open(m->ctx, path, &file)) < 0)
         return status;
     if ((status = safetensors_verify(file)) >= 0)
-        status = weights_load(file, raw, m->store);
+        status = region ? weights_load_region(file, raw, "energy", m->store, region)
+                        : weights_load(file, raw, m->store);
     safetensors_close(file);
     return status;
 }
@@ -302,7 +318,27 @@ int ebm_model_open(ebm_backend *backend, const char *path, const ebm_model_optio
         return options && options->n_settings ? status : as_format(backend->ctx, path, status);
     }
     (*model)->info = info;
-    if ((status = load(*model, path, options && options->raw)) < 0) {
+    if ((status = load(*model, path, options && options->raw, NULL)) < 0) {
+        ebm_model_free(*model);
+        *model = NULL;
+    }
+    return status;
+}
+
+int ebm_model_join(ebm_backend *backend, int n, const ebm_model_part *parts, double any,
+                   const ebm_model_options *options, ebm_model **model)
+{
+    struct members *members;
+    int status;
+
+    *model = NULL;
+    if ((status = members_open(backend->ctx, n, parts, any, &members)) < 0
+        || (status = new_model(backend, members_info(members, 0)->recipe, parts[0].path, options,
+                               members, model)) < 0)
+        return status;
+    for (int i = 0; i < n && status >= 0; i++)
+        status = load(*model, parts[i].path, options && options->raw, members_joint(members)->parts[i].region);
+    if (status < 0) {
         ebm_model_free(*model);
         *model = NULL;
     }
@@ -318,6 +354,7 @@ void ebm_model_free(ebm_model *m)
     ebm_store_free(m->store);
     recipe_free(m->recipe);
     ebm_model_info_free(m->ctx, m->info);
+    members_free(m->members);
     mem_free(m->ctx, m->images);
     mem_free(m->ctx, m->energies);
     mem_free(m->ctx, m->setting);
@@ -326,7 +363,14 @@ void ebm_model_free(ebm_model *m)
 
 const ebm_model_info *ebm_model_describe(const ebm_model *m)
 {
-    return m->info;
+    return ebm_model_member(m, 0);
+}
+
+const ebm_model_info *ebm_model_member(const ebm_model *m, int index)
+{
+    if (m->members)
+        return members_info(m->members, index);
+    return index == 0 ? m->info : NULL;
 }
 
 /* "key = value" in the lines of a recipe; NULL where it is not. */
@@ -420,6 +464,23 @@ static int pass_on(void *user, double done)
     return s->progress ? s->progress(s->user, s->done + s->part * done) : 0;
 }
 
+/* Where a batch's frames go: those of the images that the caller asked for. */
+struct shots {
+    const ebm_model *m;
+    int64_t begin, count;            /* of the batch */
+    int frames;
+    float *images;                   /* [count,frames,pixels], or NULL */
+};
+
+static void take_shot(void *user, int frame)
+{
+    const struct shots *s = user;
+
+    for (int64_t i = 0; i < s->count; i++)
+        to_caller(s->m, s->m->images + (s->begin + i) * s->m->pixels,
+                  s->images + (i * s->frames + frame) * s->m->pixels, s->m->pixels);
+}
+
 /* Rows begin ... end of a batch, of each stage, to their places in the result. */
 static void hand_over(const ebm_model *m, const ebm_draw *draw, const float *stages, float *images,
                       int64_t begin, int64_t end, int64_t at)
@@ -434,15 +495,24 @@ static int draw_batches(ebm_model *m, const ebm_draw *draw, struct method_draw b
 {
     int64_t from = draw->first / m->batch, to = (draw->first + draw->n - 1) / m->batch;
     struct share share = { draw->progress, draw->user, 0, 1. / (double)(to - from + 1) };
+    struct shots shots = { .m = m, .frames = draw->frames };
     int status;
 
     batch.progress = pass_on;
     batch.user = &share;
+    batch.frames = draw->frames;
+    batch.show = take_shot;
+    batch.shots = &shots;
     for (int64_t b = from; b <= to; b++) {
         int64_t begin = b == from ? draw->first - b * m->batch : 0;
         int64_t end = b == to ? draw->first + draw->n - b * m->batch : m->batch;
         batch.batch = (uint32_t)b;
         share.done = share.part * (double)(b - from);
+        shots.begin = begin;
+        shots.count = end - begin;
+        if (draw->frames)
+            shots.images = draw->chains
+                         + (b * m->batch + begin - draw->first) * draw->frames * m->pixels;
         if ((status = m->method->model_sample(m->state, &batch, m->images)) < 0)
             return status;
         hand_over(m, draw, batch.stages, images, begin, end, b * m->batch + begin - draw->first);
@@ -489,6 +559,11 @@ int ebm_model_draw(ebm_model *m, const ebm_draw *draw, float *images)
     if ((draw->picture || draw->stages) && !m->method->model_stages)
         return ebm_fail(m->ctx, EBM_ERR_ARG, "models of method %s draw images as a whole: no stages, "
                         "and no picture completed", m->method->name);
+    if (draw->frames < 0 || !draw->frames != !draw->chains)
+        return ebm_fail(m->ctx, EBM_ERR_ARG, "%d frames of chains, and %s for them", draw->frames,
+                        draw->chains ? "room" : "no room");
+    if (draw->frames && !m->method->model_frames)
+        return ebm_fail(m->ctx, EBM_ERR_ARG, "models of method %s do not show their chains", m->method->name);
     if (!draw->picture != !draw->mask)
         return ebm_fail(m->ctx, EBM_ERR_ARG, "completing takes a picture and a mask");
     if (n == 0)

@@ -13,6 +13,10 @@
 /* The size of images that a recipe names; EBM_ERR_ARG where it does not. */
 int model_image(ebm_context *ctx, struct recipe *recipe, int64_t image[3]);
 
+/* A recipe from the text of settings, its method, the size of images. */
+int model_settings(ebm_context *ctx, const char *settings, const char *name,
+                   struct recipe **recipe, const struct method **method, int64_t image[3]);
+
 /* A model from its settings, "key = value" lines, without weights yet.
  * name: of the source, for messages. */
 int model_new(ebm_backend *backend, const char *settings, const char *name,

@@ -158,7 +158,7 @@ static int build(ebm_train *t, size_t limit)
     ebm_store_precision(t->store, method_precision(t->recipe));
     struct method_site site = {
         .ctx = t->ctx, .store = t->store, .recipe = t->recipe,
-        .image = { t->image[0], t->image[1], t->image[2] }, .classes = t->set.classes,
+        .image = { t->image[0], t->image[1], t->image[2] }, .classes = t->set.classes, .method = t->method,
     };
     if ((status = t->method->train_build(&site, &t->state)) < 0
         || (status = check_memory(t, ebm_store_bytes(t->store), limit)) < 0

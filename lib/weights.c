@@ -104,12 +104,16 @@ struct reading {
     ebm_store *store;
     struct safetensors *file;
     bool network_only, raw;
+    const char *from, *to;           /* regions there and here; NULL: all, by their names */
 };
 
 /* The name under which a model's file holds a tensor. */
 static int name_in_file(const struct reading *r, const char *name, char **result)
 {
-    char *raw = r->raw ? mem_printf(r->store->ctx, "raw/%s", name) : NULL;
+    ebm_context *ctx = r->store->ctx;
+    size_t n = r->to ? strlen(r->to) : 0;
+    const char *from = r->from ? r->from : "";
+    char *raw = r->raw ? mem_printf(ctx, "raw/%s%s", from, name + n) : NULL;
 
     if (r->raw && !raw)
         return EBM_ERR_NOMEM;
@@ -117,9 +121,17 @@ static int name_in_file(const struct reading *r, const char *name, char **result
         *result = raw;
         return EBM_OK;
     }
-    mem_free(r->store->ctx, raw);
-    *result = mem_strdup(r->store->ctx, name);
+    mem_free(ctx, raw);
+    *result = mem_printf(ctx, "%s%s", from, name + n);
     return *result ? EBM_OK : EBM_ERR_NOMEM;
+}
+
+/* Is it a tensor of the region that is read? */
+static bool wanted(const struct reading *r, const char *name)
+{
+    size_t n = r->to ? strlen(r->to) : 0;
+
+    return !r->to || (strncmp(name, r->to, n) == 0 && name[n] == '/');
 }
 
 static int read_item(void *user, struct item item, const char *name)
@@ -131,7 +143,7 @@ static int read_item(void *user, struct item item, const char *name)
     char *there;
     int status;
 
-    if (r->network_only && !of_network(r->store, item))
+    if ((r->network_only && !of_network(r->store, item)) || !wanted(r, name))
         return EBM_OK;
     if ((status = name_in_file(r, name, &there)) < 0)
         return status;
@@ -147,14 +159,22 @@ static int read_item(void *user, struct item item, const char *name)
 
 int weights_read_all(ebm_store *store, struct safetensors *file)
 {
-    struct reading r = { store, file, false, false };
+    struct reading r = { store, file, false, false, NULL, NULL };
 
     return walk(store, read_item, &r);
 }
 
 int weights_load(struct safetensors *file, bool raw, ebm_store *model)
 {
-    struct reading r = { model, file, true, raw };
+    struct reading r = { model, file, true, raw, NULL, NULL };
+
+    return walk(model, read_item, &r);
+}
+
+int weights_load_region(struct safetensors *file, bool raw, const char *from, ebm_store *model,
+                        const char *to)
+{
+    struct reading r = { model, file, true, raw, from, to };
 
     return walk(model, read_item, &r);
 }

@@ -27,6 +27,9 @@ int weights_add(const struct weights *weights, struct safetensors_writer *writer
 /* Into the store of a model, whose regions and layers' states must be there. */
 int weights_copy(const struct weights *weights, ebm_store *model);
 int weights_load(struct safetensors *file, bool raw, ebm_store *model);
+/* The file's region `from` into the store's region `to` alone. */
+int weights_load_region(struct safetensors *file, bool raw, const char *from, ebm_store *model,
+                        const char *to);
 
 /* Elements of all regions. */
 int64_t weights_parameters(const ebm_store *store);

@@ -483,6 +483,46 @@ static void test_shape_labels(void)
     }
 }
 
+/* Measuring finds what was drawn; of what is no shape, that it is none. */
+static void test_measure(void)
+{
+    static const struct { const char *source; int size, channels, least; } cases[] = {
+        { "shapes:60", 32, 3, 58 }, { "shapes:40,colour=white,background=black,size=0.2..0.35", 16, 1, 36 },
+    };
+    static float pixels[32 * 32 * 3];
+    ebm_shapes_attributes a, found;
+    double fit;
+
+    for (size_t k = 0; k < 2; k++) {
+        ebm_data_options o = { .height = cases[k].size, .width = cases[k].size, .channels = cases[k].channels };
+        ebm_data *d = open_data(cases[k].source, &o);
+        ebm_data_info info = { 0 };
+        int right = 0, close = 0;
+        if (d)
+            ebm_data_describe(d, &info);
+        for (size_t i = 0; i < info.count; i++) {
+            if (ebm_shapes_read(d, i, &a) < 0 || ebm_data_read(d, i, pixels, NULL) < 0
+                || ebm_shapes_measure(ctx, pixels, o.height, o.width, o.channels, &found, &fit) < 0)
+                break;
+            right += found.shape == a.shape && found.colour == a.colour && found.background == a.background;
+            close += fabsf(found.x - a.x) < 0.04f && fabsf(found.y - a.y) < 0.04f
+                  && fabsf(found.size - a.size) < 0.03f && fit > 0.97;
+        }
+        tap_ok(right >= cases[k].least && close >= cases[k].least,
+               "measured: names of %d, places and sizes of %d of %zu pictures of %dx%dx%d", right, close,
+               info.count, o.height, o.width, o.channels);
+        ebm_data_free(d);
+    }
+    for (int i = 0; i < 32 * 32 * 3; i++)
+        pixels[i] = (float)((i * 7919 + i / 96 * 31) % 101) / 101;
+    tap_ok(ebm_shapes_measure(ctx, pixels, 32, 32, 3, &found, &fit) == EBM_OK && fit < 0.2, "noise is not explained");
+    for (int i = 0; i < 32 * 32 * 3; i++)
+        pixels[i] = 0.5f;
+    tap_ok(ebm_shapes_measure(ctx, pixels, 32, 32, 3, &found, &fit) == EBM_OK && fit == 0, "a plain picture: 0");
+    tap_ok(ebm_shapes_measure(ctx, pixels, 32, 32, 2, &found, NULL) == EBM_ERR_ARG
+           && ebm_shapes_measure(ctx, pixels, 4, 32, 3, &found, NULL) == EBM_ERR_ARG, "other sizes are refused");
+}
+
 static void test_shapes(void)
 {
     static const char filtered[] =
@@ -543,6 +583,7 @@ static void test_shapes(void)
     tap_ok(strcmp(ebm_shapes_name("shape", 3), "star") == 0 && !ebm_shapes_name("shape", 6)
            && !ebm_shapes_name("hue", 0) && !ebm_shapes_name("colour", -1), "shapes: names");
     test_shape_labels();
+    test_measure();
     refused("shapes:hue=3", NULL, EBM_ERR_ARG, "'hue' is no attribute");
     refused("shapes:label=hue", NULL, EBM_ERR_ARG, "'hue' is no attribute");
     refused("shapes:label=x/1", NULL, EBM_ERR_ARG, "parts");

@@ -196,6 +196,34 @@ else
     skip 'no /dev/full here'
 fi
 
+# --- several models, chains on their way ---
+
+exits 0 'two models' ebm-sample $m other/model.safetensors -n 4 --seed 5 --out two.png --weights 1,-0.5 --json
+grep -q '"weight": -0.5' out && grep -q -a ' weight -0.5 label -1' two.png
+ok $? 'weights are in the object and the picture'
+exits 0 'a model with itself' ebm-sample $m $m -n 6 --seed 5 --out twice.npy
+exits 0 'and alone' ebm-sample $m -n 6 --seed 5 --out once.npy
+cmp -s once.npy twice.npy
+ok $? 'draw the same'
+exits 2 'a weight too few' ebm-sample $m $m --weights 1 --out x.png
+exits 2 'a weight of 0' ebm-sample $m $m --weights 1,0 --out x.png
+exits 2 'a label of a model without' ebm-sample $m --label 0 --out x.png
+says 'told 0 classes'
+exits 2 'a label that is none' ebm-sample $m --label red --out x.png
+exits 2 'labels without models' ebm-sample $m --label any --label any --out x.png
+exits 2 'a sharpness of 0' ebm-sample $m $m --any 0 --out x.png
+exits 0 'either of two' ebm-sample $m other/model.safetensors --any 100 -n 2 --seed 5 --out x.png
+exits 0 'frames' ebm-sample $m -n 6 --seed 5 --frames 3 --out frames.npy --json
+[ "$(wc -c < frames.npy)" -eq $((128 + 6 * 3 * 8 * 8 * 4)) ]
+ok $? 'three of each chain'
+tail -c $((8 * 8 * 4)) once.npy > once.tail
+tail -c $((8 * 8 * 4)) frames.npy > frames.tail
+cmp -s once.tail frames.tail
+ok $? 'the last is the sample'
+exits 0 'frames as pictures' ebm-sample $m -n 2 --seed 5 --frames 3 --out strips/
+[ "$(ls strips | wc -l)" -eq 2 ]
+ok $? 'a strip for each chain'
+
 # --- evaluation ---
 
 exits 0 'scores' ebm-eval score $m --data pictures
@@ -208,10 +236,27 @@ ok $? 'a line for each shape'
 exits 0 'detection' ebm-eval ood $m --in shapes:40,shape=circle --out-of digits shapes:40,shape=star --limit 40
 [ "$(grep -c -v '^#' out)" -eq 2 ]
 ok $? 'a line for each source'
+exits 0 'detection of images that are made' \
+    ebm-eval ood $m --in shapes:40 --out-of interpolations noise constant --limit 40
+[ "$(grep -c -v '^#' out)" -eq 3 ] && grep -q '^# mean' out
+ok $? 'a line for each kind, and their mean'
 exits 0 'detection as JSON' ebm-eval ood $m --in shapes:40 --out-of shapes:40 --json
 grep -q '"auroc": 0.5,' out
 ok $? 'a source against itself: 0.5'
 exits 2 'nothing foreign' ebm-eval ood $m --in digits
+exits 0 'attributes' ebm-eval attributes shapes:12,shape=ring,colour=red,x=0..0.4 --limit 12 \
+    --want shape=ring --want 'colour=red|orange' --want x=0..0.42 --want shape=star
+[ "$(grep -c ' 1.000$' out)" -eq 3 ] && grep -q '^shape=star .* 0.000$' out && grep -q '^all of them .* 0.000$' out
+ok $? 'what is there is counted, what is not, not'
+exits 0 'each picture' ebm-eval attributes shapes:5 --split test
+[ "$(wc -l < out)" -eq 6 ]
+ok $? 'a line each'
+exits 0 'attributes as JSON' ebm-eval attributes shapes:4,shape=star --want shape=star --json
+grep -q '"all": 1.0' out
+ok $? 'with the part that has all'
+exits 2 'an attribute that is none' ebm-eval attributes shapes:5 --want hue=3
+exits 2 'a value that is none' ebm-eval attributes shapes:5 --want colour=pink
+exits 2 'a range that is none' ebm-eval attributes shapes:5 --want x=0.5
 exits 0 'inspection' ebm-model inspect $m
 grep -q 'energy/conv1.weight' out
 ok $? 'lists the tensors'

@@ -15,7 +15,7 @@
 #include "philox.h"
 #include "source.h"
 
-enum { SIDE = 32, COUNT_DEFAULT = 10000, POINTS = 4, PURPOSE = 0x73686170 };
+enum { SIDE = 32, COUNT_DEFAULT = 10000, POINTS = SHAPES_POINTS, PURPOSE = 0x73686170 };
 
 static const char *const shape_names[] = {
     "circle", "square", "triangle", "star", "cross", "ring",
@@ -189,44 +189,57 @@ static bool contains(int shape, double u, double v)
     }
 }
 
+void shapes_cover(const ebm_shapes_attributes *a, size_t height, size_t width, int points, uint8_t *hits)
+{
+    const double degree = 0.017453292519943295;
+    const double side = (double)(height < width ? height : width);
+    const double radius = (double)a->size * side;
+    const double cosine = cos((double)a->rotation * degree) / radius;
+    const double sine = sin((double)a->rotation * degree) / radius;
+
+    for (size_t y = 0; y < height; y++)
+        for (size_t x = 0; x < width; x++) {
+            double left = (double)x - (double)a->x * (double)width;
+            double top = (double)y - (double)a->y * (double)height;
+            unsigned n = 0;
+
+            if (fabs(left + 0.5) < radius + 1 && fabs(top + 0.5) < radius + 1)
+                for (int i = 0; i < points; i++)
+                    for (int j = 0; j < points; j++) {
+                        double dx = left + ((double)j + 0.5) / points;
+                        double dy = top + ((double)i + 0.5) / points;
+                        n += contains(a->shape, cosine * dx + sine * dy, cosine * dy - sine * dx);
+                    }
+            hits[y * width + x] = (uint8_t)n;
+        }
+}
+
+const uint8_t *shapes_paint(int colour, int background)
+{
+    return colour >= 0 ? colours[colour].rgb : grounds[background].rgb;
+}
+
 static int read_shape(ebm_context *ctx, void *state, size_t index,
                       struct image *image, int32_t *label)
 {
     const struct shapes *s = state;
+    const unsigned all = POINTS * POINTS;
     ebm_shapes_attributes a;
-    size_t y, x, i, j, c;
 
     draw_lots(s, index, &a);
     *label = label_of(s, &a);
     int rc = image_new(ctx, image, s->height, s->width, 3, false);
-    if (rc < 0)
-        return rc;
-    const double degree = 0.017453292519943295;
-    const double side = (double)(s->height < s->width ? s->height : s->width);
-    const double radius = (double)a.size * side;
-    const double cosine = cos((double)a.rotation * degree) / radius;
-    const double sine = sin((double)a.rotation * degree) / radius;
-    const uint8_t *ink = colours[a.colour].rgb, *ground = grounds[a.background].rgb;
-    for (y = 0; y < s->height; y++)
-        for (x = 0; x < s->width; x++) {
-            double left = (double)x - (double)a.x * (double)s->width;
-            double top = (double)y - (double)a.y * (double)s->height;
-            unsigned hits = 0;
-
-            if (fabs(left + 0.5) < radius + 1 && fabs(top + 0.5) < radius + 1)
-                for (i = 0; i < POINTS; i++)
-                    for (j = 0; j < POINTS; j++) {
-                        double dx = left + ((double)j + 0.5) / POINTS;
-                        double dy = top + ((double)i + 0.5) / POINTS;
-                        hits += contains(a.shape, cosine * dx + sine * dy,
-                                         cosine * dy - sine * dx);
-                    }
-            for (c = 0; c < 3; c++) {
-                unsigned all = POINTS * POINTS;
-                image->bytes[3 * (y * s->width + x) + c] =
-                    (uint8_t)((ink[c] * hits + ground[c] * (all - hits) + all / 2) / all);
-            }
-        }
+    uint8_t *hits = rc < 0 ? NULL : mem_new(ctx, s->height * s->width, 1);
+    if (rc >= 0 && !hits)
+        image_free(ctx, image);
+    if (!hits)
+        return rc < 0 ? rc : EBM_ERR_NOMEM;
+    shapes_cover(&a, s->height, s->width, POINTS, hits);
+    const uint8_t *ink = shapes_paint(a.colour, 0), *ground = shapes_paint(-1, a.background);
+    for (size_t i = 0; i < s->height * s->width; i++)
+        for (size_t c = 0; c < 3; c++)
+            image->bytes[3 * i + c] = (uint8_t)((ink[c] * hits[i] + ground[c] * (all - hits[i]) + all / 2) / all);
+    mem_free(ctx, hits);
     return EBM_OK;
 }
 

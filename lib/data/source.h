@@ -67,6 +67,13 @@ int shapes_open(ebm_context *ctx, const char *spec, const struct request *reques
 int shapes_attributes(const struct source *source, size_t index,
                       ebm_shapes_attributes *attributes);
 bool source_is_shapes(const struct source *source);
+/* How many of points x points points of each pixel, [height][width], lie in the
+ * shape; the pictures have SHAPES_POINTS. */
+enum { SHAPES_POINTS = 4 };
+void shapes_cover(const ebm_shapes_attributes *attributes, size_t height, size_t width, int points,
+                  uint8_t *hits);
+/* Red, green and blue of a colour, or, where that is -1, of a background. */
+const uint8_t *shapes_paint(int colour, int background);
 bool squares_named(const char *spec);
 int squares_open(ebm_context *ctx, const char *spec, const struct request *request,
                  struct source *source);

@@ -328,6 +328,7 @@ static int import_with(struct import *im, struct recipe *recipe, ebm_store *stor
 
     if ((status = read_settings(im, recipe, &method, site.image)) < 0)
         return blame(im, status);
+    site.method = method;
     if ((status = method->model_build(&site, &state)) < 0)
         status = blame(im, status);
     else if (!(settings = recipe_write(recipe, false)))

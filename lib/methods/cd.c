@@ -35,6 +35,7 @@
 #include "guard.h"
 #include "profile.h"
 #include "settings.h"
+#include "walk.h"
 #include "work.h"
 
 static const struct recipe_key cd_keys[] = {
@@ -47,7 +48,7 @@ static const struct recipe_key cd_keys[] = {
 };
 static const struct key_table cd_table = { cd_keys, COUNT(cd_keys) };
 static const struct key_table *const tables[] = {
-    &energy_table, &optimiser_table, &cd_table, &start_table, &langevin_table, &sample_table, NULL
+    &energy_table, &optimiser_table, &cd_table, &start_table, &langevin_table, &sample_table, &walk_table, NULL
 };
 
 /* What update fetches, in one vector. */
@@ -408,6 +409,7 @@ const struct method method_cd = {
     .tables = tables,
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
     .train_bytes = train_bytes, .train_work = train_work, .train_free = train_free,
+    .energy = &energy_model_term, .model_frames = true,
     .model_build = energy_model_build, .model_compile = energy_model_compile,
     .model_energy = energy_model_energy, .model_sample = energy_model_sample,
     .model_bytes = energy_model_bytes, .model_free = energy_model_free,

@@ -10,6 +10,8 @@
 
 #include "method.h"
 
+extern const struct method_energy energy_model_term;
+
 int energy_model_build(const struct method_site *site, void **state);
 int energy_model_compile(void *state);
 int energy_model_energy(void *state, const float *images, float *energies);

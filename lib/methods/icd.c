@@ -17,10 +17,11 @@
 #include "guard.h"
 #include "icd_model.h"
 #include "icd_settings.h"
+#include "walk.h"
 #include "work.h"
 
 static const struct key_table *const tables[] = {
-    &icd_table, &optimiser_table, &sample_table, &icd_sample_table, NULL
+    &icd_table, &optimiser_table, &sample_table, &icd_sample_table, &walk_table, NULL
 };
 
 /* Beyond the common: norms of the two parts of the gradient, the mean log
@@ -116,7 +117,7 @@ static void build_langevin(struct icd *m)
     ebm_graph *g = m->g;
     ebm_outputs *out = &m->programs[LANGEVIN].out;
     struct icd_net net = network(m, false, NULL);
-    ebm_val x = icd_langevin(g, &net, m->chains, ebm_const(g, recipe_number(m->site.recipe, "langevin.step")),
+    ebm_val x = icd_langevin(g, icd_energy_at, &net, m->chains, ebm_const(g, recipe_number(m->site.recipe, "langevin.step")),
                              ebm_const(g, recipe_number(m->site.recipe, "langevin.noise")),
                              m->counter, DRAW_LANGEVIN);
 
@@ -405,6 +406,7 @@ const struct method method_icd = {
     .tables = tables, .more = more, .n_more = COUNT(more),
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
     .train_bytes = train_bytes, .train_work = train_work, .train_free = train_free,
+    .energy = &icd_energy, .model_frames = true,
     .model_build = icd_model_build, .model_compile = icd_model_compile,
     .model_energy = icd_model_energy, .model_sample = icd_model_sample,
     .model_bytes = icd_model_bytes, .model_free = icd_model_free,

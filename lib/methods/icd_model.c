@@ -2,82 +2,55 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *   energy   images, labels (feeds) -> the sum of the energies of all scales
- *   start    sample.x := noise; sample.labels := classes by chance
+ *   start    sample.x := noise; labels := classes, chosen or by chance
  *   step     sample.x := one Langevin step
  *   turn     sample.x := an augmentation of its bytes
  *
  *   start, { step ... step, turn } for every round but the last, whose steps are
- *   followed by those of the phases.
- *
- * With labels and no particular one chosen, an energy is -log sum exp(-E) over all of them. */
-#include <math.h>
+ *   followed by those of the phases. */
 #include "icd_model.h"
 #include "icd_settings.h"
+#include "joint.h"
+#include "profile.h"
+#include "walk.h"
 
-enum { ENERGY, START, STEP, TURN, PROGRAMS };
+enum { START, STEP, TURN, PROGRAMS };
 
 struct icd_model {
     struct method_site site;
-    int64_t batch, classes, label;       /* label: -1: any, NO_LABEL: none */
+    int64_t batch;
     size_t bytes;                        /* of a batch of images */
     struct phases phases;
     int64_t rounds, round_steps;
     ebm_graph *g;
-    ebm_val energies;
-    struct { ebm_val list[3]; int count; ebm_program *program; } programs[PROGRAMS];
-    float *labels, *part;                /* a batch: what is fed, energies of one label */
+    struct joint *joint;                 /* the energy */
+    struct { ebm_outputs out; ebm_program *program; } programs[PROGRAMS];
 };
 
-enum { NO_LABEL = -2 };
-
-#define COUNTER "sample.rng"
-#define CHAIN "sample.x"
-#define LABELS "sample.labels"
-
-static void want(struct icd_model *m, int program, ebm_val output)
-{
-    m->programs[program].list[m->programs[program].count++] = output;
-}
-
-static void build_energy(struct icd_model *m, const int64_t shape[4])
-{
-    ebm_graph *g = m->g;
-    struct icd_net net = icd_net_of(m->site.recipe, g, false, NULL);
-
-    if (m->classes)
-        net.labels = icd_labels(g, m->site.recipe, ebm_feed(g, "labels", EBM_F32, 1, &m->batch));
-    m->energies = icd_energy_at(g, ebm_feed(g, "images", EBM_F32, 4, shape), &net);
-    want(m, ENERGY, m->energies);
-}
-
-static void build_chains(struct icd_model *m, const int64_t shape[4])
+static void build(struct icd_model *m, const int64_t shape[4])
 {
     struct recipe *recipe = m->site.recipe;
     ebm_graph *g = m->g;
-    const ebm_init zero = { EBM_INIT_CONST, 0, 0 };
-    struct icd_net net = icd_net_of(recipe, g, false, NULL);
+    ebm_outputs *start = &m->programs[START].out, *step = &m->programs[STEP].out,
+                *turn = &m->programs[TURN].out;
     struct augment augment = icd_augment_of(recipe, true);
-    ebm_val counter = counter_state(g, COUNTER);
+    ebm_val counter = counter_state(g, WALK_COUNTER);
     ebm_val tick = ebm_assign(g, counter, ebm_tick(g, counter));
-    ebm_val x = ebm_state(g, CHAIN, EBM_F32, 4, shape, zero);
+    ebm_val x = ebm_state(g, WALK_CHAIN, EBM_F32, 4, shape, (ebm_init){ EBM_INIT_CONST, 0, 0 });
 
-    want(m, START, ebm_assign(g, x, ebm_uniform(g, counter, DRAW_SAMPLE_START, 4, shape)));
-    want(m, START, tick);
-    if (m->classes) {
-        ebm_val labels = ebm_state(g, LABELS, EBM_F32, 1, &m->batch, zero);
-        ebm_val any = ebm_scale(g, ebm_uniform(g, counter, DRAW_LABEL, 1, &m->batch), (double)m->classes);
-        any = ebm_min(g, ebm_floor(g, any), ebm_const(g, (double)(m->classes - 1)));
-        want(m, START, ebm_assign(g, labels, m->label < 0 ? any : ebm_fill(g, any, (double)m->label)));
-        net.labels = icd_labels(g, recipe, labels);
-    }
-    want(m, STEP, ebm_assign(g, x, icd_langevin(g, &net, x, ebm_feed(g, "step", EBM_F32, 0, NULL),
-                                                ebm_feed(g, "noise", EBM_F32, 0, NULL), counter,
-                                                DRAW_SAMPLE_LANGEVIN)));
-    want(m, STEP, tick);
+    ebm_val noise = ebm_uniform(g, counter, DRAW_SAMPLE_START, 4, shape);
+    ebm_output(g, start, ebm_assign(g, x, walk_start(g, recipe, noise)));
+    joint_begin(m->joint, counter, start);
+    ebm_output(g, start, tick);
+
+    ebm_val next = icd_langevin(g, joint_at, m->joint, x, ebm_feed(g, "step", EBM_F32, 0, NULL),
+                                ebm_feed(g, "noise", EBM_F32, 0, NULL), counter, DRAW_SAMPLE_LANGEVIN);
+    ebm_output(g, step, ebm_assign(g, x, next));
+    ebm_output(g, step, tick);
+
     ebm_val turned = augment_images(g, &augment, counter, DRAW_CUT, icd_levels(g, x));
-    want(m, TURN, ebm_assign(g, x, icd_spread(g, turned, counter, DRAW_SPREAD)));
-    want(m, TURN, tick);
+    ebm_output(g, turn, ebm_assign(g, x, icd_spread(g, turned, counter, DRAW_SPREAD)));
+    ebm_output(g, turn, tick);
 }
 
 int icd_model_build(const struct method_site *site, void **state)
@@ -92,124 +65,69 @@ int icd_model_build(const struct method_site *site, void **state)
         return EBM_ERR_NOMEM;
     m->site = *site;
     m->batch = shape[0] = recipe_integer(recipe, "sample.batch");
-    m->label = recipe_integer(recipe, "sample.label");
-    m->classes = m->label == NO_LABEL ? 0 : recipe_integer(recipe, "icd.labels");
     m->rounds = recipe_integer(recipe, "sample.rounds");
     m->round_steps = recipe_integer(recipe, "sample.round_steps");
     if (!size_mul((size_t)(shape[1] * shape[2] * shape[3]), (size_t)m->batch * sizeof(float), &m->bytes))
         return ebm_fail(site->ctx, EBM_ERR_ARG, "sample.batch = %lld images are too many",
                         (long long)m->batch);
-    m->labels = mem_new(site->ctx, (size_t)m->batch, sizeof *m->labels);
-    m->part = mem_new(site->ctx, (size_t)m->batch, sizeof *m->part);
-    if (!m->labels || !m->part)
-        return EBM_ERR_NOMEM;
     if ((status = icd_check(site)) < 0
         || (status = phases_of(site->ctx, recipe, &m->phases)) < 0
-        || (status = ebm_graph_new(site->store, &m->g)) < 0)
+        || (status = ebm_graph_new(site->store, &m->g)) < 0
+        || (status = joint_new(&m->site, m->g, shape, &m->joint)) < 0)
         return status;
-    build_energy(m, shape);
-    build_chains(m, shape);
+    build(m, shape);
     return ebm_graph_status(m->g);
 }
 
 int icd_model_compile(void *state)
 {
+    static const char *const labels[PROGRAMS] = { "begin", "draw", "augment" };
     struct icd_model *m = state;
-    int status = EBM_OK;
+    int status = joint_compile(m->joint);
 
-    for (int i = 0; i < PROGRAMS && status >= 0; i++)
-        status = ebm_compile(m->g, m->programs[i].count, m->programs[i].list, &m->programs[i].program);
-    return status;
-}
-
-static int energy_of_label(struct icd_model *m, int64_t label, float *energies)
-{
-    ebm_program *p = m->programs[ENERGY].program;
-    int status;
-
-    if (m->classes) {
-        for (int64_t i = 0; i < m->batch; i++)
-            m->labels[i] = (float)label;
-        if ((status = ebm_program_set(p, "labels", m->labels, (size_t)m->batch * sizeof *m->labels)) < 0)
-            return status;
+    for (int i = 0; i < PROGRAMS && status >= 0; i++) {
+        const ebm_outputs *out = &m->programs[i].out;
+        if ((status = ebm_compile(m->g, out->count, out->list, &m->programs[i].program)) >= 0)
+            program_label(m->programs[i].program, labels[i]);
     }
-    if ((status = ebm_program_run(p, 1)) < 0)
-        return status;
-    return ebm_program_get(p, m->energies, energies, (size_t)m->batch * sizeof *energies);
+    return status;
 }
 
 int icd_model_energy(void *state, const float *images, float *energies)
 {
     struct icd_model *m = state;
-    int64_t first = m->label < 0 ? 0 : m->label;
-    int status;
 
-    if ((status = ebm_program_set(m->programs[ENERGY].program, "images", images, m->bytes)) < 0
-        || (status = energy_of_label(m, first, energies)) < 0)
-        return status;
-    for (int64_t label = 1; m->label < 0 && label < m->classes; label++) {
-        if ((status = energy_of_label(m, label, m->part)) < 0)
-            return status;
-        for (int64_t i = 0; i < m->batch; i++) {
-            double low = fmin(energies[i], m->part[i]), far = fabs((double)energies[i] - m->part[i]);
-            energies[i] = (float)(low - log1p(exp(-far)));
-        }
-    }
-    return EBM_OK;
-}
-
-/* Steps between two calls of progress. */
-enum { STRIDE = 16 };
-
-struct way {
-    const struct method_draw *draw;
-    int64_t done, all;
-};
-
-static int run_steps(struct icd_model *m, int64_t steps, const struct phase *how, struct way *way)
-{
-    ebm_program *p = m->programs[STEP].program;
-    int status;
-
-    if ((status = ebm_program_set(p, "step", &how->step, sizeof how->step)) < 0
-        || (status = ebm_program_set(p, "noise", &how->noise, sizeof how->noise)) < 0)
-        return status;
-    for (int64_t left = steps; left > 0; left -= STRIDE) {
-        int times = (int)(left < STRIDE ? left : STRIDE);
-        if ((status = ebm_program_run(p, times)) < 0)
-            return status;
-        way->done += times;
-        if (way->draw->progress && way->draw->progress(way->draw->user, (double)way->done / (double)way->all))
-            return ebm_fail(m->site.ctx, EBM_ERR_STOPPED, "sampling was stopped");
-    }
-    return EBM_OK;
+    return joint_energy(m->joint, images, energies);
 }
 
 int icd_model_sample(void *state, const struct method_draw *draw, float *images)
 {
     struct icd_model *m = state;
-    struct way way = { draw, 0, m->rounds * m->round_steps };
+    const struct phase *phases = m->phases.list;
+    struct walk walk = { &m->site, draw, m->programs[STEP].program, images, m->bytes,
+                         m->rounds * m->round_steps, 0, 0 };
     int status;
 
     for (int i = 0; i < m->phases.count; i++)
-        way.all += m->phases.list[i].steps;
-    if ((status = counter_write(m->site.store, COUNTER, draw->seed, 0, draw->batch)) < 0
-        || (status = ebm_program_run(m->programs[START].program, 1)) < 0)
+        walk.all += phases[i].steps;
+    if ((status = counter_write(m->site.store, WALK_COUNTER, draw->seed, 0, draw->batch)) < 0
+        || (status = ebm_program_run(m->programs[START].program, 1)) < 0
+        || (status = walk_begin(&walk)) < 0)
         return status;
     for (int64_t round = 0; round < m->rounds; round++)
         if ((round > 0 && (status = ebm_program_run(m->programs[TURN].program, 1)) < 0)
-            || (status = run_steps(m, m->round_steps, &m->phases.list[0], &way)) < 0)
+            || (status = walk_steps(&walk, &phases[0], m->round_steps)) < 0)
             return status;
     for (int i = 0; i < m->phases.count; i++)
-        if ((status = run_steps(m, m->phases.list[i].steps, &m->phases.list[i], &way)) < 0)
+        if ((status = walk_steps(&walk, &phases[i], phases[i].steps)) < 0)
             return status;
-    return ebm_store_read(m->site.store, CHAIN, images, m->bytes);
+    return walk_end(&walk);
 }
 
 size_t icd_model_bytes(const void *state)
 {
     const struct icd_model *m = state;
-    size_t bytes = 0;
+    size_t bytes = joint_bytes(m->joint);
 
     for (int i = 0; i < PROGRAMS; i++)
         bytes += ebm_program_bytes(m->programs[i].program);
@@ -224,8 +142,7 @@ void icd_model_free(void *state)
         return;
     for (int i = 0; i < PROGRAMS; i++)
         ebm_program_free(m->programs[i].program);
+    joint_free(m->joint);
     ebm_graph_free(m->g);
-    mem_free(m->site.ctx, m->labels);
-    mem_free(m->site.ctx, m->part);
     mem_free(m->site.ctx, m);
 }

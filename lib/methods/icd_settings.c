@@ -97,14 +97,31 @@ ebm_val icd_labels(ebm_graph *g, struct recipe *recipe, ebm_val labels)
     return classes ? ebm_one_hot(g, labels, classes) : 0;
 }
 
+static ebm_val energy_of_region(struct recipe *recipe, ebm_graph *g, const char *region, ebm_val x,
+                                ebm_val labels)
+{
+    struct icd_net net = icd_net_of(recipe, g, false, NULL);
+
+    net.net.region = region;
+    net.labels = labels ? icd_labels(g, recipe, labels) : 0;
+    return icd_energy_at(g, x, &net);
+}
+
+static int64_t classes_of(struct recipe *recipe)
+{
+    return recipe_integer(recipe, "icd.labels");
+}
+
+const struct method_energy icd_energy = { energy_of_region, classes_of };
+
 /* The gradient is that at the noised image, which is not clamped: ebm_langevin
  * would clamp it. */
-ebm_val icd_langevin(ebm_graph *g, struct icd_net *net, ebm_val x, ebm_val step, ebm_val noise,
+ebm_val icd_langevin(ebm_graph *g, ebm_energy_fn *energy, void *user, ebm_val x, ebm_val step, ebm_val noise,
                      ebm_val counter, uint32_t purpose)
 {
     const ebm_langevin_options free = { .order = EBM_NOISE_FIRST, .purpose = purpose };
 
-    return ebm_clamp(g, ebm_langevin(g, icd_energy_at, net, x, step, noise, counter, &free), 0, 1);
+    return ebm_clamp(g, ebm_langevin(g, energy, user, x, step, noise, counter, &free), 0, 1);
 }
 
 /* ---- augmentation ---- */

@@ -18,13 +18,14 @@ struct icd_net {
     ebm_val labels;              /* [n,l], or 0 */
 };
 struct icd_net icd_net_of(struct recipe *recipe, ebm_graph *g, bool training, ebm_outputs *effects);
+extern const struct method_energy icd_energy;
 ebm_val icd_energy_at(ebm_graph *g, ebm_val x, void *icd_net);
 
 /* Labels [n] of any type as the network takes them; 0 where it takes none. */
 ebm_val icd_labels(ebm_graph *g, struct recipe *recipe, ebm_val labels);
 
-/* x after noise, and then down the gradient, in [0,1]. */
-ebm_val icd_langevin(ebm_graph *g, struct icd_net *net, ebm_val x, ebm_val step, ebm_val noise,
+/* x after noise, and then down the gradient of the energy, in [0,1]. */
+ebm_val icd_langevin(ebm_graph *g, ebm_energy_fn *energy, void *user, ebm_val x, ebm_val step, ebm_val noise,
                      ebm_val counter, uint32_t purpose);
 
 /* Of chains going on: sampling or training. */
@@ -40,7 +41,7 @@ ebm_val icd_spread(ebm_graph *g, ebm_val levels, ebm_val counter, uint32_t purpo
 /* Draws besides those of enum purpose. */
 enum {
     DRAW_ROW = 64, DRAW_CUT, DRAW_SPREAD, DRAW_NOISED, DRAW_SLOT,
-    DRAW_PAST_ROW, DRAW_PAST_CUT, DRAW_PAST_SPREAD, DRAW_LABEL
+    DRAW_PAST_ROW, DRAW_PAST_CUT, DRAW_PAST_SPREAD
 };
 
 #endif

@@ -27,6 +27,8 @@ struct method_site {
     struct recipe *recipe;
     int64_t image[3];            /* height, width, channels */
     int classes;                 /* of the labels; 0: none */
+    const struct method *method;
+    const struct joint_spec *joint;   /* a model of several: see joint.h; NULL: of one */
 };
 
 /* What a step showed.  The common ones come first in a method's values. */
@@ -63,6 +65,18 @@ struct method_draw {
     float *stages;               /* [model_stages][batch,h,w,c], or NULL */
     ebm_progress *progress;      /* with the part of this batch; NULL: none */
     void *user;
+    int frames;                  /* of the chains on their way: see walk.h; 0: none */
+    void (*show)(void *shots, int frame);             /* it is in `images` now */
+    void *shots;
+};
+
+/* A model's energy as a term that others' can be added to. */
+struct method_energy {
+    /* [n], of x in the model's range of pixels, with weights in `region`.  labels:
+     * [n] as numbers where there are classes. */
+    ebm_val (*at)(struct recipe *recipe, ebm_graph *g, const char *region, ebm_val x, ebm_val labels);
+    int64_t (*classes)(struct recipe *recipe);        /* it is told, by sample.label;
+                                                       * NULL or 0: none */
 };
 
 struct method {
@@ -92,6 +106,8 @@ struct method {
                                                * can be completed */
     size_t (*model_bytes)(const void *state);
     void (*model_free)(void *state);
+    bool model_frames;                    /* chains are shown on their way */
+    const struct method_energy *energy;   /* NULL: its models cannot be composed */
 };
 
 extern const struct method method_cd, method_icd, method_cdrl;

@@ -43,7 +43,8 @@ int phases_of(ebm_context *ctx, struct recipe *recipe, struct phases *phases);
 /* Numbers that tell the draws of one counter apart. */
 enum purpose {
     DRAW_INDEX = 1, DRAW_TURN, DRAW_FRESH, DRAW_START, DRAW_LANGEVIN, DRAW_DATA, DRAW_PROBE,
-    DRAW_DROPOUT, DRAW_SAMPLE_START, DRAW_SAMPLE_LANGEVIN
+    DRAW_DROPOUT, DRAW_SAMPLE_START, DRAW_SAMPLE_LANGEVIN,
+    DRAW_LABELS = 72             /* of a first model; then those of a second ... */
 };
 
 /* The random counter as a state, stream 0. */
