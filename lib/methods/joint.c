@@ -31,6 +31,7 @@ struct joint {
     struct member *members;
     float *labels, *one, *all;           /* a batch: fed, of one label, of one model */
     double *sum;                         /* of the models so far */
+    ebm_val *terms, *rows;               /* of the members, while they are added */
 };
 
 /* ---- graphs ---- */
@@ -55,15 +56,12 @@ static ebm_val energy_of_member(const struct joint *j, const struct member *m, e
 static ebm_val any_of(const struct joint *j, const ebm_val *e)
 {
     ebm_graph *g = j->g;
-    ebm_val *rows = mem_new(j->ctx, (size_t)j->count, sizeof *rows), all = 0;
 
-    for (int i = 0; rows && i < j->count; i++)
-        rows[i] = ebm_reshape(g, ebm_offset(g, ebm_scale(g, e[i], -j->any), log(j->members[i].part->weight)),
-                              2, (const int64_t[]){ 1, j->batch });
-    if (rows)
-        all = ebm_reshape(g, ebm_logsumexp(g, ebm_concat(g, 0, j->count, rows), 0), 1, &j->batch);
-    mem_free(j->ctx, rows);
-    return ebm_scale(g, all, -1 / j->any);
+    for (int i = 0; i < j->count; i++)
+        j->rows[i] = ebm_reshape(g, ebm_offset(g, ebm_scale(g, e[i], -j->any), log(j->members[i].part->weight)),
+                                 2, (const int64_t[]){ 1, j->batch });
+    ebm_val all = ebm_logsumexp(g, ebm_concat(g, 0, j->count, j->rows), 0);
+    return ebm_scale(g, ebm_reshape(g, all, 1, &j->batch), -1 / j->any);
 }
 
 static ebm_val sum_of(const struct joint *j, const ebm_val *e)
@@ -83,15 +81,11 @@ static ebm_val sum_of(const struct joint *j, const ebm_val *e)
 ebm_val joint_at(ebm_graph *g, ebm_val x, void *user)
 {
     struct joint *j = user;
-    ebm_val *e = mem_new(j->ctx, (size_t)j->count, sizeof *e), d = 0;
 
     (void)g;
-    for (int i = 0; e && i < j->count; i++)
-        e[i] = energy_of_member(j, &j->members[i], x, j->members[i].labels);
-    if (e)
-        d = j->count == 1 ? e[0] : j->any > 0 ? any_of(j, e) : sum_of(j, e);
-    mem_free(j->ctx, e);
-    return d;
+    for (int i = 0; i < j->count; i++)
+        j->terms[i] = energy_of_member(j, &j->members[i], x, j->members[i].labels);
+    return j->count == 1 ? j->terms[0] : j->any > 0 ? any_of(j, j->terms) : sum_of(j, j->terms);
 }
 
 void joint_begin(struct joint *j, ebm_val counter, ebm_outputs *effects)
@@ -165,7 +159,9 @@ int joint_new(const struct method_site *site, ebm_graph *g, const int64_t shape[
     j->one = mem_new(j->ctx, (size_t)j->batch, sizeof *j->one);
     j->all = mem_new(j->ctx, (size_t)j->batch, sizeof *j->all);
     j->sum = mem_new(j->ctx, (size_t)j->batch, sizeof *j->sum);
-    if (!j->members || !j->labels || !j->one || !j->all || !j->sum)
+    j->terms = mem_new(j->ctx, (size_t)j->count, sizeof *j->terms);
+    j->rows = mem_new(j->ctx, (size_t)j->count, sizeof *j->rows);
+    if (!j->members || !j->labels || !j->one || !j->all || !j->sum || !j->terms || !j->rows)
         return EBM_ERR_NOMEM;
     for (int i = 0; i < j->count && status >= 0; i++) {
         j->members[i].part = spec ? &spec->parts[i] : &j->alone;
@@ -186,6 +182,8 @@ void joint_free(struct joint *j)
     mem_free(j->ctx, j->one);
     mem_free(j->ctx, j->all);
     mem_free(j->ctx, j->sum);
+    mem_free(j->ctx, j->terms);
+    mem_free(j->ctx, j->rows);
     mem_free(j->ctx, j);
 }
 
