@@ -108,18 +108,9 @@ int canvas_text_width(const char *text, int scale)
 
 int canvas_save(const struct canvas *c, ebm_context *context, const char *path)
 {
-    size_t n = 3 * (size_t)c->width * (size_t)c->height;
-    float *pixels = malloc(n * sizeof *pixels);
-
-    if (!pixels)
-        return EBM_ERR_NOMEM;
-    for (size_t i = 0; i < n; i++)
-        pixels[i] = (float)c->rgb[i] / 255;
     const ebm_picture picture = {
-        .images = pixels, .n = 1, .height = c->height, .width = c->width, .channels = 3,
-        .scale = 1,
+        .bytes = c->rgb, .n = 1, .height = c->height, .width = c->width, .channels = 3,
     };
-    int rc = ebm_picture_write(context, path, &picture);
-    free(pixels);
-    return rc;
+
+    return ebm_picture_write(context, path, &picture);
 }

@@ -58,7 +58,7 @@ static const struct option_row rows[] = {
       &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
-    { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
+    { "max-mem", 0, OPTION_SIZE, "SIZE", "take no more memory, as in 2G: smaller parts of a batch", &given.max_memory, 0, 0 },
     { "profile", 0, OPTION_FLAG, NULL, "show at the end where the time went", &given.profile, 0, 0 },
     { "quiet", 'q', OPTION_FLAG, NULL, "no progress", &given.quiet, 0, 0 },
     { "json", 0, OPTION_FLAG, NULL, "results as JSON", &given.json, 0, 0 },

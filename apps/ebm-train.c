@@ -46,7 +46,7 @@ static const struct option_row rows[] = {
       &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },
-    { "max-mem", 0, OPTION_SIZE, "SIZE", "refuse to take more memory, as in 2G", &given.max_memory, 0, 0 },
+    { "max-mem", 0, OPTION_SIZE, "SIZE", "take no more memory, as in 2G: smaller parts of a batch", &given.max_memory, 0, 0 },
     { "resume", 0, OPTION_FLAG, NULL, "go on with the run in DIR", &given.resume, 0, 0 },
     { "dry-run", 0, OPTION_FLAG, NULL, "show settings and memory, and train nothing", &given.dry, 0, 0 },
     { "profile", 0, OPTION_FLAG, NULL, "show at the end where the time went", &given.profile, 0, 0 },
@@ -216,24 +216,26 @@ static int save_grid(struct work *w, int64_t step)
 static int print_plan(const struct work *w)
 {
     const ebm_train_info *i = w->info;
-    const size_t total = i->weight_bytes + i->state_bytes + i->program_bytes;
+    const size_t total = i->weight_bytes + i->state_bytes + i->program_bytes + i->other_bytes;
 
     if (given.json)
-        return tool_print_json(json_pack("{s:s, s:s, s:s, s:I, s:[i,i,i], s:I, s:I, s:I, s:f, s:{s:I, s:I, s:I, s:I}}",
+        return tool_print_json(json_pack("{s:s, s:s, s:s, s:I, s:[i,i,i], s:I, s:I, s:I, s:f, s:{s:I, s:I, s:I, s:I, s:I}}",
             "recipe", i->recipe, "method", i->method, "data", i->source,
             "images", (json_int_t)i->images, "shape", i->height, i->width, i->channels,
             "seed", (json_int_t)i->seed, "steps", (json_int_t)i->steps,
             "parameters", (json_int_t)i->parameters, "multiply_adds_per_step", i->work,
             "bytes", "weights", (json_int_t)i->weight_bytes, "state", (json_int_t)i->state_bytes,
-            "programs", (json_int_t)i->program_bytes, "all", (json_int_t)total));
+            "programs", (json_int_t)i->program_bytes, "others",
+            (json_int_t)i->other_bytes, "all", (json_int_t)total));
     printf("%s\n", i->recipe);
     printf("# data          %zu images of %d x %d x %d\n", i->images, i->height, i->width,
            i->channels);
     printf("# parameters    %" PRId64 "\n", i->parameters);
     printf("# work          %.3g multiply-adds a step\n", i->work);
-    printf("# memory        %.1f MiB: weights and moments %.1f, buffers %.1f, programs %.1f\n",
+    printf("# memory        %.1f MiB: weights and moments %.1f, buffers %.1f, programs %.1f, others %.1f\n",
            (double)total / 1048576, (double)i->weight_bytes / 1048576,
-           (double)i->state_bytes / 1048576, (double)i->program_bytes / 1048576);
+           (double)i->state_bytes / 1048576, (double)i->program_bytes / 1048576,
+           (double)i->other_bytes / 1048576);
     return 0;
 }
 
@@ -244,7 +246,8 @@ static int print_results(const struct work *w)
 
     if (!given.json) {
         printf("model    %s/model.safetensors\n", given.out);
-        printf("samples  %s/samples.png\n", given.out);
+        if (i->grid_every > 0)
+            printf("samples  %s/samples.png\n", given.out);
         printf("curves   %s/curves.png\n", given.out);
         printf("steps    %" PRId64 "\n", i->step);
         printf("seed     %" PRIu64 "\n", i->seed);
@@ -256,7 +259,7 @@ static int print_results(const struct work *w)
                             tool_json_number(series_value(s, s->rows - 1, c)));
     json_t *all = json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:f, s:o}",
         "model", json_sprintf("%s/model.safetensors", given.out),
-        "samples", json_sprintf("%s/samples.png", given.out),
+        "samples", i->grid_every > 0 ? json_sprintf("%s/samples.png", given.out) : json_null(),
         "curves", json_sprintf("%s/curves.png", given.out),
         "seed", (json_int_t)i->seed, "steps", (json_int_t)i->step,
         "steps_now", (json_int_t)(i->step - w->first_step), "seconds", w->seconds,
@@ -296,8 +299,10 @@ static int finish(struct work *w)
     if (rc < 0)
         return tool_fail(w->context, rc);
     w->info = ebm_train_describe(w->train);
+    int status = 0;
     snprintf(path, sizeof path, "%s/samples.png", given.out);
-    int status = save_samples(w, path, w->info->grid_images, w->info->seed, w->info->step);
+    if (w->info->grid_every > 0)
+        status = save_samples(w, path, w->info->grid_images, w->info->seed, w->info->step);
     if (!status)
         status = save_curves(w);
     if (!status && stop_asked()) {

@@ -113,9 +113,9 @@ static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char 
 
 /* ---- for another implementation ---- */
 
-static int fetch(void *user, const char *name, void *to, size_t size)
+static int fetch(void *user, const char *name, size_t offset, void *to, size_t size)
 {
-    return ebm_store_read(user, name, to, size);
+    return store_read_at(user, name, offset, to, size);
 }
 
 /* What the store holds: weights by their names, states whole. */

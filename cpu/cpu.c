@@ -3,9 +3,8 @@
  * SPDX-License-Identifier: ISC
  *
  * compile() resolves every place to an address and every operation to a
- * function with its tables; all memory is allocated there: the arena of the
- * plan, one scratch area that all steps share, and staging memory for feeds.
- * run() walks the steps and decides nothing. */
+ * function with its tables; all memory is allocated there but the arena, which is
+ * given and has room for what all steps share as scratch.  run() walks the steps and decides nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,7 @@ struct device_program {
     const struct cpu *cpu;
     struct cpu own;              /* the device with the program's precision */
     struct memory memory;
-    char *scratch;
+    size_t scratch_size;
     char **slots, **feeds;       /* what memory points to */
     int n_feeds, n_steps, n_copies;
     int n_planned;               /* steps of the plan: strips are one here */
@@ -123,6 +122,7 @@ void *memory_at(const struct memory *m, const struct place *p)
 {
     switch (p->space) {
     case SPACE_ARENA: return m->arena + p->offset;
+    case SPACE_KEPT:  return m->kept + p->offset;
     case SPACE_STATE: return m->slots[p->index] + p->offset;
     case SPACE_FEED:  return m->feeds[p->index] + p->offset;
     case SPACE_STRIP: return m->strip + p->offset;
@@ -303,7 +303,29 @@ void step_release(const struct cpu *cpu, struct step_run *s)
     mem_free(cpu->ctx, s->shape);
 }
 
-static int set_memory(struct device_program *p, const struct plan *plan,
+static size_t line_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+static size_t largest_strip(const struct plan *plan)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < plan->n_strips; i++)
+        if ((size_t)plan->strips[i].bytes > most)
+            most = (size_t)plan->strips[i].bytes;
+    return most;
+}
+
+/* The arena: the plan's, the strips' of all threads, then the scratch of the step
+ * that runs. */
+static size_t before_scratch(const struct device_program *p, const struct plan *plan)
+{
+    return line_up((size_t)plan->arena) + line_up(largest_strip(plan) * (size_t)p->cpu->threads);
+}
+
+static int set_memory(struct device_program *p, const struct plan *plan, char *arena,
                       struct device_buffer *const *slots, const size_t *feeds)
 {
     ebm_context *ctx = p->cpu->ctx;
@@ -312,20 +334,17 @@ static int set_memory(struct device_program *p, const struct plan *plan,
     p->n_feeds = plan->graph->n_feeds;
     p->slots = mem_new(ctx, (size_t)n_slots + 1, sizeof *p->slots);
     p->feeds = mem_new(ctx, (size_t)p->n_feeds + 1, sizeof *p->feeds);
-    p->memory.arena = mem_new(ctx, (size_t)plan->arena + 1, 1);
-    if (!p->slots || !p->feeds || !p->memory.arena)
+    p->memory.kept = mem_new(ctx, (size_t)plan->kept + 1, 1);
+    if (!p->slots || !p->feeds || !p->memory.kept)
         return EBM_ERR_NOMEM;
     for (int i = 0; i < n_slots; i++)
         p->slots[i] = slots[i] ? slots[i]->bytes : NULL;
     for (int i = 0; i < p->n_feeds; i++)
         if (feeds[i] && !(p->feeds[i] = mem_new(ctx, feeds[i], 1)))
             return EBM_ERR_NOMEM;
-    for (int i = 0; i < plan->n_strips; i++)
-        if ((size_t)plan->strips[i].bytes > p->memory.strip_size)
-            p->memory.strip_size = (size_t)plan->strips[i].bytes;
-    p->memory.strip = mem_new(ctx, p->memory.strip_size + 1, (size_t)p->cpu->threads);
-    if (!p->memory.strip)
-        return EBM_ERR_NOMEM;
+    p->memory.arena = arena;
+    p->memory.strip = arena + line_up((size_t)plan->arena);
+    p->memory.strip_size = largest_strip(plan);
     p->memory.slots = p->slots;
     p->memory.feeds = p->feeds;
     return EBM_OK;
@@ -334,7 +353,6 @@ static int set_memory(struct device_program *p, const struct plan *plan,
 static int make_all(struct device_program *p, const struct plan *plan)
 {
     ebm_context *ctx = p->cpu->ctx;
-    size_t scratch = 1;
     int rc;
 
     p->steps = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p->steps);
@@ -352,13 +370,10 @@ static int make_all(struct device_program *p, const struct plan *plan)
             return rc;
         s->first = i;
         i += strip ? strip->n : 1;
-        if (s->scratch_size > scratch)
-            scratch = s->scratch_size;
+        s->scratch = p->memory.arena + before_scratch(p, plan);
+        if (s->scratch_size > p->scratch_size)
+            p->scratch_size = s->scratch_size;
     }
-    if (!(p->scratch = mem_new(ctx, scratch, 1)))
-        return EBM_ERR_NOMEM;
-    for (int i = 0; i < p->n_steps; i++)
-        p->steps[i].scratch = p->scratch;
     for (int i = 0; i < plan->n_copies; i++) {
         const struct copy *c = &plan->copies[i];
         struct copy_run r = { memory_at(&p->memory, &c->to), memory_at(&p->memory, &c->from),
@@ -381,9 +396,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
         mem_free(ctx, p->feeds[i]);
     mem_free(ctx, p->feeds);
     mem_free(ctx, p->slots);
-    mem_free(ctx, p->memory.arena);
-    mem_free(ctx, p->memory.strip);
-    mem_free(ctx, p->scratch);
+    mem_free(ctx, p->memory.kept);
     mem_free(ctx, p->steps);
     mem_free(ctx, p->copies);
     mem_free(ctx, p);
@@ -396,27 +409,62 @@ static int64_t most_kept(const struct plan *plan)
     return plan->arena / 4 > KEPT ? plan->arena / 4 : KEPT;
 }
 
-static int compile(ebm_backend *base, const struct plan *plan,
+static struct device_program *program_new(ebm_backend *base, const struct plan *plan)
+{
+    struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
+
+    if (p) {
+        p->own = ((struct backend *)base)->cpu;
+        p->own.precision = plan->precision;
+        p->cpu = &p->own;
+        p->may_keep = most_kept(plan);
+    }
+    return p;
+}
+
+static int compile(ebm_backend *base, const struct plan *plan, struct device_buffer *arena,
                    struct device_buffer *const *slots, const size_t *feeds,
                    struct device_program **program)
 {
-    struct backend *b = (struct backend *)base;
-    struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
+    struct device_program *p = program_new(base, plan);
     int rc;
 
     *program = NULL;
     if (!p)
         return EBM_ERR_NOMEM;
-    p->own = b->cpu;
-    p->own.precision = plan->precision;
-    p->cpu = &p->own;
-    p->may_keep = most_kept(plan);
-    if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = make_all(p, plan)) < 0) {
+    if ((rc = set_memory(p, plan, arena->bytes, slots, feeds)) < 0
+        || (rc = make_all(p, plan)) < 0) {
         program_free(base, p);
         return rc;
     }
     *program = p;
     return EBM_OK;
+}
+
+/* Make the steps on memory that is not there: what they take is known then. */
+static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, size_t *own)
+{
+    ebm_context *ctx = base->ctx;
+    size_t before = mem_held(ctx), n_slots = (size_t)plan->graph->store->count;
+    size_t n_feeds = (size_t)plan->graph->n_feeds;
+    struct device_program *p = program_new(base, plan);
+    char nothing[1], **at = mem_new(ctx, n_slots + n_feeds + 1, sizeof *at);
+    int rc = p && at ? EBM_OK : EBM_ERR_NOMEM;
+
+    for (size_t i = 0; at && i < n_slots + n_feeds; i++)
+        at[i] = nothing;
+    if (rc >= 0) {
+        p->memory = (struct memory){ .arena = nothing, .kept = nothing, .slots = at,
+                                     .feeds = at + n_slots, .strip = nothing,
+                                     .strip_size = largest_strip(plan) };
+        rc = make_all(p, plan);
+        *arena = before_scratch(p, plan) + line_up(p->scratch_size);
+        *own = mem_held(ctx) - before;
+        p->memory.kept = NULL;
+    }
+    mem_free(ctx, at);
+    program_free(base, p);
+    return rc;
 }
 
 /* ---- running ---- */
@@ -503,7 +551,7 @@ static const struct backend_vtable vtable = {
     .name = "cpu", .bf16 = true, .close = cpu_close,
     .buffer_new = buffer_new, .buffer_free = buffer_free,
     .upload = upload, .download = download,
-    .compile = compile, .program_free = program_free,
+    .measure = measure, .compile = compile, .program_free = program_free,
     .feed = feed, .run = run, .fetch = fetch,
     .time_steps = time_steps, .peaks = peaks_of,
 };

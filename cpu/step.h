@@ -29,7 +29,7 @@ struct group;
 
 /* Where a place lies in memory; NULL for none. */
 struct memory {
-    char *arena;
+    char *arena, *kept;
     char *const *slots, *const *feeds;
     char *strip;                 /* SPACE_STRIP: of the first thread */
     size_t strip_size;           /* of each thread */

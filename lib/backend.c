@@ -10,11 +10,12 @@ static const struct {
     const char *name;
     int (*open)(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
     int (*count)(ebm_context *ctx);      /* of devices; NULL: one */
+    bool (*likely)(void);                /* may "auto" try? A quick look; NULL: always */
 } table[] = {                /* "auto" takes the first that opens */
 #ifdef HAVE_VULKAN
-    { "vulkan", vulkan_open, vulkan_count },
+    { "vulkan", vulkan_open, vulkan_count, vulkan_likely },
 #endif
-    { "cpu", cpu_open, NULL },
+    { "cpu", cpu_open, NULL, NULL },
 };
 #ifdef HAVE_VULKAN
 static const char choices[] = "auto, cpu, vulkan or vulkan:N";
@@ -40,6 +41,10 @@ int ebm_backend_open(ebm_context *ctx, const char *name, int threads, ebm_backen
     *backend = NULL;
     for (size_t i = 0; i < COUNT(table); i++) {
         size_t n = strlen(table[i].name);
+        if (any && table[i].likely && !table[i].likely()) {
+            snprintf(missed, sizeof missed, "%s: no GPU", table[i].name);
+            continue;
+        }
         if (any) {
             int rc = table[i].open(ctx, NULL, threads, backend);
             if (rc >= 0)

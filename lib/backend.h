@@ -24,9 +24,14 @@ struct backend_vtable {
                   const void *from, size_t size);
     int (*download)(ebm_backend *b, struct device_buffer *from, size_t offset,
                     void *to, size_t size);
-    /* slots: the device buffers of the store, by slot; they stay where they are
-     * for the life of the program. feeds: bytes of each feed (0: not read). */
-    int (*compile)(ebm_backend *b, const struct plan *plan,
+    /* What compile() will want: the size of `arena` - the plan's and what steps need
+     * besides - and the bytes that it takes itself, results and feeds left out.
+     * NULL: the plan's arena, nothing. */
+    int (*measure)(ebm_backend *b, const struct plan *plan, size_t *arena, size_t *own);
+    /* arena: shared with other programs. slots: the device buffers of the store, by
+     * slot. Both stay where they are for the life of the program. feeds: bytes of each
+     * feed (0: not read). */
+    int (*compile)(ebm_backend *b, const struct plan *plan, struct device_buffer *arena,
                    struct device_buffer *const *slots, const size_t *feeds,
                    struct device_program **program);
     void (*program_free)(ebm_backend *b, struct device_program *program);
@@ -53,6 +58,8 @@ struct ebm_backend {
      * that is worth it. */
     struct strip_rules { size_t block_bytes, least_bytes; int64_t least_blocks; } strips;
     struct profile *profile;     /* NULL: not profiled */
+    struct workspace *workspace; /* the arena of programs to come; program.c */
+    ebm_program *waiting;        /* programs without memory */
 };
 
 /* Openers, one per backend: context, what follows "name:" (or NULL), threads. */
@@ -60,5 +67,7 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
 int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
 /* How many devices "name:N" can name. */
 int vulkan_count(ebm_context *ctx);
+/* Whether there may be a GPU, found without the drivers being loaded. */
+bool vulkan_likely(void);
 
 #endif

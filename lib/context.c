@@ -3,9 +3,9 @@
  * SPDX-License-Identifier: ISC
  *
  * Memory comes from the caller's allocator, each block preceded by the pointer
- * that was got, so that all blocks are aligned for vector loads:
+ * that was got, so that all blocks are aligned for vector loads, and by its size:
  *
- *   got ... | got's address | block, aligned to 64 bytes ...
+ *   got ... | got's address, size | block, aligned to 64 bytes ...
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,14 @@
 
 enum { ALIGNMENT = 64, MESSAGE_SIZE = 1024 };
 
+struct block {
+    void *got;
+    size_t size;             /* of all that was got */
+};
+
 struct ebm_context {
     ebm_host host;
+    size_t bytes;            /* held now */
     char message[MESSAGE_SIZE];
 };
 
@@ -119,7 +125,7 @@ void ebm_note(ebm_context *ctx, int level, const char *format, ...)
 
 void *mem_new(ebm_context *ctx, size_t count, size_t size)
 {
-    const size_t extra = ALIGNMENT + sizeof(void *);
+    const size_t extra = ALIGNMENT + sizeof(struct block);
     size_t bytes;
 
     if (!size_mul(count, size, &bytes) || bytes > SIZE_MAX - extra) {
@@ -133,8 +139,9 @@ void *mem_new(ebm_context *ctx, size_t count, size_t size)
         return NULL;
     }
     uintptr_t at = ((uintptr_t)got + extra) & ~(uintptr_t)(ALIGNMENT - 1);
-    void **block = (void **)at;
-    block[-1] = got;
+    struct block *block = (struct block *)at;
+    block[-1] = (struct block){ got, bytes + extra };
+    ctx->bytes += bytes + extra;
     return memset(block, 0, bytes);
 }
 
@@ -151,8 +158,16 @@ void *mem_grow(ebm_context *ctx, void *ptr, size_t old, size_t count, size_t siz
 
 void mem_free(ebm_context *ctx, void *ptr)
 {
-    if (ptr)
-        ctx->host.release(ctx->host.user, ((void **)ptr)[-1]);
+    if (!ptr)
+        return;
+    const struct block *block = (struct block *)ptr - 1;
+    ctx->bytes -= block->size;
+    ctx->host.release(ctx->host.user, block->got);
+}
+
+size_t mem_held(const ebm_context *ctx)
+{
+    return ctx->bytes;
 }
 
 char *mem_strdup(ebm_context *ctx, const char *s)

@@ -33,6 +33,8 @@ void *mem_new(ebm_context *ctx, size_t count, size_t size);
  * zero; on failure NULL is returned and ptr is untouched. */
 void *mem_grow(ebm_context *ctx, void *ptr, size_t old, size_t count, size_t size);
 void mem_free(ebm_context *ctx, void *ptr);
+/* Bytes of all blocks of a context that are not free. */
+size_t mem_held(const ebm_context *ctx);
 char *mem_strdup(ebm_context *ctx, const char *s);
 /* A formatted string; NULL as for mem_new. */
 char *mem_printf(ebm_context *ctx, const char *format, ...) PRINTF(2, 3);

@@ -15,7 +15,7 @@ static const char *const ew_names[EW_COUNT] = {
 
 static void say_place(struct text *t, const struct place *p)
 {
-    static const char *const spaces[] = { "none", "arena", "state", "feed", "strip" };
+    static const char *const spaces[] = { "none", "arena", "kept", "state", "feed", "strip" };
 
     text_printf(t, "%s", spaces[p->space]);
     if (p->space == SPACE_STATE || p->space == SPACE_FEED)

@@ -266,6 +266,7 @@ EBM_API uint64_t ebm_loader_tell(const ebm_loader *loader);
  * the defaults. */
 typedef struct ebm_picture {
     const float *images;       /* [n,height,width,channels], pixels in [0,1] */
+    const unsigned char *bytes;   /* or one image that is written as it is, n = 1 */
     int64_t n;
     int height, width;
     int channels;              /* 1 or 3 */
@@ -510,7 +511,8 @@ typedef struct ebm_train_info {
     double work;                    /* multiply-adds of one step, contractions only */
     size_t weight_bytes;            /* parameters, moments, averages */
     size_t state_bytes;             /* replay buffer, chains, counters */
-    size_t program_bytes;           /* intermediates of the programs */
+    size_t program_bytes;           /* intermediates of the programs, which share memory */
+    size_t other_bytes;             /* data, batches, graphs, code */
     int64_t grid_every;             /* show samples every so many steps; 0: never */
     int grid_images;                /* and so many */
 } ebm_train_info;
@@ -656,7 +658,8 @@ typedef struct ebm_init {
 } ebm_init;
 
 /* Allocate what has been declared and not allocated yet, and give it its first
- * values.  Regions cannot grow afterwards. */
+ * values; then programs that wait for it get their memory.  Regions cannot grow
+ * afterwards. */
 EBM_API int ebm_store_alloc(ebm_store *store, uint64_t seed);
 
 /* Bytes that ebm_store_alloc() would have allocated in all. */
@@ -832,13 +835,15 @@ EBM_API ebm_val ebm_assign(ebm_graph *g, ebm_val state, ebm_val a);
 typedef struct ebm_program ebm_program;
 
 /* Compile what the outputs need - values to fetch, and effects - for the
- * store's backend.  All memory that running takes is allocated here.
+ * store's backend.  All memory that running takes is allocated here, or later, by
+ * ebm_store_alloc(), where the store has none yet: the graph must live until then.
+ * Programs of a device share memory for intermediates, as they never run at once.
  * Returns EBM_OK, the graph's latched error, EBM_ERR_NOMEM or EBM_ERR_DEVICE (it
  * fails, or has no such precision). */
 EBM_API int ebm_compile(ebm_graph *g, int n, const ebm_val *outputs, ebm_program **program);
 EBM_API void ebm_program_free(ebm_program *program);
 
-/* The bytes of intermediates that the program holds. */
+/* The bytes of intermediates, feeds and outputs that it takes by itself. */
 EBM_API size_t ebm_program_bytes(const ebm_program *program);
 
 /* Give a feed; the data are copied. */

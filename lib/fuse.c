@@ -101,6 +101,9 @@ static void need_operands(struct schedule *s, ebm_val v)
 /* Readers have larger indices: one sweep down finds all. */
 static void mark_live(struct schedule *s)
 {
+    for (int32_t i = 0; i < s->g->n_stored; i++)
+        if (is_elementwise(s->g, s->g->stored[i]))
+            s->mark[s->g->stored[i]] |= MARK_STORED | MARK_ALONE;
     for (int i = 0; i < s->n_outputs; i++) {
         const struct node *n = node_of(s->g, s->outputs[i]);
         need(s, n->op == OP_ASSIGN ? n->in[0] : s->outputs[i]);
@@ -256,6 +259,8 @@ static bool may_join(struct schedule *s, int32_t newcomer, int32_t host)
     ebm_val sinks[EW_MAX_OUTPUTS];
 
     if (h->merged || h->n_sinks + d->n_sinks > EW_MAX_OUTPUTS - 1)
+        return false;
+    if ((s->mark[d->sinks[0]] | s->mark[first_sink(h)]) & MARK_ALONE)
         return false;
     if (h->heavy && (!takes_epilogue(node_of(s->g, h->heavy)->op)
                      || shape_count(&node_of(s->g, h->heavy)->shape) != shape_count(shape)))

@@ -100,9 +100,48 @@ void ebm_graph_free(ebm_graph *g)
     for (int32_t i = 0; i < g->n_feeds; i++)
         mem_free(g->ctx, g->feeds[i]);
     mem_free(g->ctx, g->feeds);
+    mem_free(g->ctx, g->stored);
     mem_free(g->ctx, g->buckets);
     mem_free(g->ctx, g->nodes);
     mem_free(g->ctx, g);
+}
+
+int graph_like(const ebm_graph *g, ebm_graph **like)
+{
+    int status = ebm_graph_new(g->store, like);
+    ebm_graph *to = *like;
+
+    if (status < 0)
+        return status;
+    if (!(to->feeds = mem_new(g->ctx, (size_t)g->n_feeds, sizeof *to->feeds)))
+        return EBM_ERR_NOMEM;
+    for (; to->n_feeds < g->n_feeds; to->n_feeds++)
+        if (!(to->feeds[to->n_feeds] = mem_strdup(g->ctx, g->feeds[to->n_feeds])))
+            return EBM_ERR_NOMEM;
+    return EBM_OK;
+}
+
+void graph_forget(ebm_graph *g)
+{
+    memset(g->buckets, 0, (size_t)g->n_buckets * sizeof *g->buckets);
+    g->forgotten = g->count - 1;
+}
+
+void graph_store(ebm_graph *g, ebm_val a)
+{
+    if (g->status < 0)
+        return;
+    if (g->n_stored == g->stored_capacity) {
+        int32_t capacity = g->stored_capacity ? 2 * g->stored_capacity : 64;
+        void *grown = mem_grow(g->ctx, g->stored, (size_t)g->n_stored, (size_t)capacity, sizeof *g->stored);
+        if (!grown) {
+            graph_fail(g, EBM_ERR_NOMEM, "no memory for the graph");
+            return;
+        }
+        g->stored = grown;
+        g->stored_capacity = capacity;
+    }
+    g->stored[g->n_stored++] = a;
 }
 
 int ebm_graph_status(const ebm_graph *g)
@@ -175,7 +214,7 @@ static bool grow(ebm_graph *g)
         mem_free(g->ctx, g->buckets);
         g->buckets = fresh;
         g->n_buckets *= 2;
-        for (int32_t i = 1; i < g->count; i++)
+        for (int32_t i = g->forgotten + 1; i < g->count; i++)
             *find_bucket(g, &g->nodes[i]) = i;
     }
     return true;

@@ -68,6 +68,9 @@ struct ebm_graph {
     int32_t n_buckets;
     char **feeds;                /* names */
     int32_t n_feeds;
+    int32_t forgotten;           /* nodes before this are not found again */
+    int32_t n_stored, stored_capacity;
+    ebm_val *stored;             /* results that a step of their own stores */
     int status;                  /* the latched error */
 };
 
@@ -84,6 +87,11 @@ static inline ebm_val operand(const struct node *n, int i)
 int64_t shape_count(const struct shape *s);          /* elements */
 bool shape_equal(const struct shape *a, const struct shape *b);
 size_t type_size(enum ebm_type type);
+/* Bytes of a value. */
+static inline size_t value_bytes(const ebm_graph *g, ebm_val v)
+{
+    return (size_t)shape_count(&node_of(g, v)->shape) * type_size(node_of(g, v)->type);
+}
 /* "[64,32,32,3]" into a buffer of SHAPE_TEXT bytes. */
 enum { SHAPE_TEXT = 96 };
 const char *shape_text(const struct shape *s, char *text);
@@ -93,6 +101,12 @@ const char *shape_text(const struct shape *s, char *text);
 ebm_val graph_node(ebm_graph *g, enum op op, enum ebm_type type,
                    const struct shape *shape, int n, const ebm_val *in,
                    const union attr *attr);
+/* Another graph on the same store, with the same feeds and no values. */
+int graph_like(const ebm_graph *g, ebm_graph **like);
+/* From now on nodes are made anew, also where there is an equal one. */
+void graph_forget(ebm_graph *g);
+/* Programs store this elementwise value as soon as it can be computed. */
+void graph_store(ebm_graph *g, ebm_val a);
 /* simplify.c: a value equal to the node that is about to be made, or 0. */
 ebm_val simplify(ebm_graph *g, const struct node *n);
 /* Latch an error worded like ebm_fail; returns 0. */

@@ -12,10 +12,12 @@
 #include <string.h>
 #include "members.h"
 #include "model.h"
+#include "needs.h"
 #include "number.h"
 
 struct ebm_model {
     ebm_context *ctx;
+    ebm_backend *backend;
     struct recipe *recipe;
     const struct method *method;
     void *state;                     /* the method's */
@@ -231,30 +233,27 @@ static int take_batch(ebm_model *m)
     return m->images && m->energies ? EBM_OK : EBM_ERR_NOMEM;
 }
 
-static int check_memory(const ebm_model *m, size_t bytes, size_t limit)
-{
-    if (limit == 0 || bytes <= limit)
-        return EBM_OK;
-    return ebm_fail(m->ctx, EBM_ERR_NOMEM, "the model needs %.1f MiB, %.1f are allowed: "
-                    "a smaller sample.batch needs less", (double)bytes / (1 << 20), (double)limit / (1 << 20));
-}
-
-static int build(ebm_model *m, ebm_backend *backend, size_t limit)
+/* Graphs and programs; what there was before goes. */
+static int build(ebm_model *m, int64_t part)
 {
     int status;
 
-    if ((status = ebm_store_new(backend, &m->store)) < 0)
+    m->method->model_free(m->state);
+    ebm_store_free(m->store);
+    m->state = NULL;
+    m->store = NULL;
+    if ((status = ebm_store_new(m->backend, &m->store)) < 0)
         return status;
     ebm_store_precision(m->store, method_precision(m->recipe));
+    m->store->batch = m->batch;
+    m->store->part = part;
+    m->store->blank = true;
     struct method_site site = { .ctx = m->ctx, .store = m->store, .recipe = m->recipe,
                                 .image = { m->image[0], m->image[1], m->image[2] },
                                 .method = m->method, .joint = members_joint(m->members) };
-    if ((status = m->method->model_build(&site, &m->state)) < 0
-        || (status = check_memory(m, ebm_store_bytes(m->store), limit)) < 0
-        || (status = ebm_store_alloc(m->store, 0)) < 0
-        || (status = m->method->model_compile(m->state)) < 0)
+    if ((status = m->method->model_build(&site, &m->state)) < 0)
         return status;
-    return check_memory(m, model_bytes(m), limit);
+    return m->method->model_compile(m->state);
 }
 
 /* members: NULL, or those of a composed model, which owns them from here on. */
@@ -270,12 +269,12 @@ static int new_model(ebm_backend *backend, const char *settings, const char *nam
         return EBM_ERR_NOMEM;
     }
     m->ctx = backend->ctx;
+    m->backend = backend;
     m->members = members;
     if ((status = model_settings(m->ctx, settings, name, &m->recipe, &m->method, m->image)) < 0
         || (status = change_settings(m, options)) < 0
         || (members && (status = members_begin(members, m->recipe, m->image)) < 0)
-        || (status = take_batch(m)) < 0
-        || (status = build(m, backend, options ? options->max_memory : 0)) < 0) {
+        || (status = take_batch(m)) < 0) {
         ebm_model_free(m);
         return status;
     }
@@ -289,19 +288,43 @@ int model_new(ebm_backend *backend, const char *settings, const char *name,
     return new_model(backend, settings, name, options, NULL, model);
 }
 
-/* region: of a composed model, what is the file's region "energy"; NULL: all. */
-static int load(ebm_model *m, const char *path, bool raw, const char *region)
+int model_plan(ebm_model *m, int64_t most)
 {
-    struct safetensors *file;
-    int status;
+    int64_t part = most;
 
-    if ((status = safetensors_open(m->ctx, path, &file)) < 0)
-        return status;
-    if ((status = safetensors_verify(file)) >= 0)
-        status = region ? weights_load_region(file, raw, "energy", m->store, region)
-                        : weights_load(file, raw, m->store);
-    safetensors_close(file);
+    while (most && m->batch % part)
+        part--;
+    return build(m, part);
+}
+
+static int plan_part(void *user, int64_t part, struct needs *needs)
+{
+    ebm_model *m = user;
+    int status = build(m, part);
+
+    if (status >= 0)
+        *needs = needs_of(m->backend, 1, &m->store, 0);
     return status;
+}
+
+static int take_memory(ebm_model *m, size_t limit)
+{
+    const struct needs_fit fit = {
+        .ctx = m->ctx, .limit = limit, .batch = m->batch, .whose = "the model",
+        .advice = "a smaller sample.batch may need less", .make = plan_part, .user = m,
+    };
+    int status = needs_fit(&fit);
+
+    return status < 0 ? status : ebm_store_alloc(m->store, 0);
+}
+
+/* Weights of the file that the info was read from, and is the digest of. */
+static int load(ebm_model *m, bool raw)
+{
+    const struct info *info = (const struct info *)m->info;
+    int status = safetensors_compare(info->file, info->digest);
+
+    return status < 0 ? status : weights_load(info->file, raw, m->store);
 }
 
 int ebm_model_open(ebm_backend *backend, const char *path, const ebm_model_options *options,
@@ -318,10 +341,26 @@ int ebm_model_open(ebm_backend *backend, const char *path, const ebm_model_optio
         return options && options->n_settings ? status : as_format(backend->ctx, path, status);
     }
     (*model)->info = info;
-    if ((status = load(*model, path, options && options->raw, NULL)) < 0) {
+    if ((status = take_memory(*model, options ? options->max_memory : 0)) < 0 && !(options && options->n_settings))
+        status = as_format(backend->ctx, path, status);
+    if (status < 0 || (status = load(*model, options && options->raw)) < 0) {
         ebm_model_free(*model);
         *model = NULL;
     }
+    return status;
+}
+
+/* Weights of one of the models: what is its file's region "energy". */
+static int load_member(ebm_model *m, const char *path, bool raw, const char *region)
+{
+    struct safetensors *file;
+    int status;
+
+    if ((status = safetensors_open(m->ctx, path, &file)) < 0)
+        return status;
+    if ((status = safetensors_verify(file)) >= 0)
+        status = weights_load_region(file, raw, "energy", m->store, region);
+    safetensors_close(file);
     return status;
 }
 
@@ -336,8 +375,9 @@ int ebm_model_join(ebm_backend *backend, int n, const ebm_model_part *parts, dou
         || (status = new_model(backend, members_info(members, 0)->recipe, parts[0].path, options,
                                members, model)) < 0)
         return status;
+    status = take_memory(*model, options ? options->max_memory : 0);
     for (int i = 0; i < n && status >= 0; i++)
-        status = load(*model, parts[i].path, options && options->raw, members_joint(members)->parts[i].region);
+        status = load_member(*model, parts[i].path, options && options->raw, members_joint(members)->parts[i].region);
     if (status < 0) {
         ebm_model_free(*model);
         *model = NULL;
@@ -406,11 +446,6 @@ const char *ebm_model_setting(ebm_model *m, const char *key)
 ebm_store *model_store(ebm_model *m)
 {
     return m->store;
-}
-
-size_t model_bytes(const ebm_model *m)
-{
-    return ebm_store_bytes(m->store) + m->method->model_bytes(m->state);
 }
 
 /* ---- energies ---- */

@@ -17,12 +17,12 @@ int model_image(ebm_context *ctx, struct recipe *recipe, int64_t image[3]);
 int model_settings(ebm_context *ctx, const char *settings, const char *name,
                    struct recipe **recipe, const struct method **method, int64_t image[3]);
 
-/* A model from its settings, "key = value" lines, without weights yet.
- * name: of the source, for messages. */
+/* A model from its settings, "key = value" lines.  name: of the source, for messages. */
 int model_new(ebm_backend *backend, const char *settings, const char *name,
               const ebm_model_options *options, ebm_model **model);
+/* Its store and programs, which take at most `most` images at a time (0: its
+ * batch).  The store is to be allocated, and to be given weights. */
+int model_plan(ebm_model *model, int64_t most);
 ebm_store *model_store(ebm_model *model);
-/* Bytes of its store and of its programs. */
-size_t model_bytes(const ebm_model *model);
 
 #endif

@@ -27,6 +27,7 @@ struct life {
     int64_t offset;
     bool pinned;             /* taken by another value, or read after the end */
     bool joined;             /* parts of a CONCAT lie in it */
+    bool kept;               /* read after the run */
     int strip;               /* 1 + the strip whose blocks alone know it; 0: none */
     struct place place;      /* space NONE until known */
 };
@@ -39,13 +40,6 @@ struct placing {
     struct life *scratch;    /* by step: raw results that are not stored */
     int *strip_of;           /* by step: 1 + its strip, or 0 */
 };
-
-static size_t value_bytes(const ebm_graph *g, ebm_val v)
-{
-    const struct node *n = node_of(g, v);
-
-    return (size_t)shape_count(&n->shape) * type_size(n->type);
-}
 
 /* The value whose memory the i-th operand of the heavy operation reads. */
 static ebm_val heavy_operand(const struct placing *p, const struct step *t, int i)
@@ -94,6 +88,7 @@ static void find_lives(struct placing *p)
         ebm_val root = memory_root(p->g, n->op == OP_ASSIGN ? n->in[0] : p->s->outputs[i]);
         read_at(p, root, plan->n_steps);
         p->life[root].pinned = true;
+        p->life[root].kept |= n->op != OP_ASSIGN;
     }
 }
 
@@ -386,11 +381,26 @@ static void insert_by_offset(struct block **near, int n, struct block *b)
     near[n] = b;
 }
 
+static int64_t aligned(size_t bytes)
+{
+    return ((int64_t)bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
 static void add_block(struct block *blocks, int *n, struct life *l, size_t bytes)
 {
-    int64_t size = ((int64_t)bytes + ALIGN - 1) / ALIGN * ALIGN;
+    blocks[(*n)++] = (struct block){ l->first, l->last, aligned(bytes), 0, l };
+}
 
-    blocks[(*n)++] = (struct block){ l->first, l->last, size, 0, l };
+/* What is fetched lies apart: other programs write to the arena before it is. */
+static void place_kept(struct placing *p)
+{
+    for (ebm_val v = 1; v < p->s->count; v++) {
+        struct life *l = &p->life[v];
+        if (l->first < 0 || l->inside || l->place.space != SPACE_NONE || !l->kept)
+            continue;
+        l->place = (struct place){ SPACE_KEPT, 0, p->plan->kept };
+        p->plan->kept += aligned(value_bytes(p->g, v));
+    }
 }
 
 /* What a strip makes or reads lives from its first step to its last: blocks go
@@ -416,6 +426,7 @@ static void extend_owners(struct placing *p)
         struct life *top = &p->life[outermost(p, v, &(int64_t){ 0 })];
         top->first = p->life[v].first < top->first ? p->life[v].first : top->first;
         top->last = p->life[v].last > top->last ? p->life[v].last : top->last;
+        top->kept |= p->life[v].kept;
     }
     for (ebm_val v = 1; v < p->s->count; v++)
         extend_to_strip(p, &p->life[v]);
@@ -467,6 +478,7 @@ static int place_memory(struct placing *p)
         return EBM_ERR_NOMEM;
     }
     extend_owners(p);
+    place_kept(p);
     for (int k = 1; k <= p->plan->n_strips; k++) {
         n = find_blocks(p, k, blocks);
         p->plan->strips[k - 1].bytes = place_blocks(blocks, near, n, SPACE_STRIP);

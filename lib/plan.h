@@ -22,9 +22,10 @@
 #include "graph.h"
 
 /* Where a value lies.  `index`: STATE the slot, FEED the feed, else 0; `offset`
- * in bytes.  STRIP: in the memory of one block of the step's strip.  INLINE values
- * have no memory: constants. */
-enum space { SPACE_NONE, SPACE_ARENA, SPACE_STATE, SPACE_FEED, SPACE_STRIP };
+ * in bytes.  ARENA: memory that programs share, as they never run at once; KEPT:
+ * the program's own, for what is fetched after its run.  STRIP: in the memory of one
+ * block of the step's strip.  INLINE values have no memory: constants. */
+enum space { SPACE_NONE, SPACE_ARENA, SPACE_KEPT, SPACE_STATE, SPACE_FEED, SPACE_STRIP };
 struct place {
     enum space space;
     int32_t index;
@@ -110,7 +111,7 @@ struct plan {
     struct step *steps;
     int n_strips;            /* in the order of their steps; none if the backend has no use */
     struct strip *strips;
-    int64_t arena;           /* bytes */
+    int64_t arena, kept;     /* bytes */
     int n_copies;            /* done last, in order: state := value */
     struct copy { struct place from, to; size_t bytes; } *copies;
     int n_fetches;

@@ -76,8 +76,9 @@ int safetensors_read_shaped(struct safetensors *file, const char *name,
 
 /* The checksum: the metadata entry "sha256" is that of the whole file, itself
  * taken as 64 zeros.  verify: EBM_ERR_FORMAT where it is absent or differs.
- * digest: the actual one of the file, checked or not. */
+ * digest: the actual one of the file, checked or not; compare: checks it. */
 int safetensors_verify(struct safetensors *file);
+int safetensors_compare(const struct safetensors *file, const char *actual);
 int safetensors_digest(struct safetensors *file, char text[SHA256_TEXT]);
 
 /* Writing ---------------------------------------------------------------- */
@@ -98,9 +99,10 @@ void safetensors_add_metadata(struct safetensors_writer *writer,
 void safetensors_add(struct safetensors_writer *writer, const char *name,
                      enum ebm_type type, int rank, const int64_t *shape,
                      const void *data);
-/* A tensor that is fetched when its turn comes, so that one buffer serves all:
- * fetch(user, name, to, size) fills `to`, or returns a status. */
-typedef int safetensors_fetch(void *user, const char *name, void *to, size_t size);
+/* A tensor that is fetched when its turn comes, in pieces of whole elements, so
+ * that a small buffer serves all: fetch(user, name, offset, to, size) fills `to`
+ * with its bytes from `offset` on, or returns a status. */
+typedef int safetensors_fetch(void *user, const char *name, size_t offset, void *to, size_t size);
 void safetensors_add_fetched(struct safetensors_writer *writer, const char *name,
                              enum ebm_type type, int rank, const int64_t *shape,
                              safetensors_fetch *fetch, void *user);

@@ -544,15 +544,19 @@ int safetensors_digest(struct safetensors *f, char text[SHA256_TEXT])
 
 int safetensors_verify(struct safetensors *f)
 {
-    const char *sum = safetensors_metadata(f, "sha256");
     char actual[SHA256_TEXT];
-    int rc;
+    int rc = safetensors_digest(f, actual);
+
+    return rc < 0 ? rc : safetensors_compare(f, actual);
+}
+
+int safetensors_compare(const struct safetensors *f, const char *actual)
+{
+    const char *sum = safetensors_metadata(f, "sha256");
 
     if (!sum)
         return ebm_fail(f->ctx, EBM_ERR_FORMAT, "%s has no checksum: it was not written "
                         "by this library, or was written again", f->reader.path);
-    if ((rc = safetensors_digest(f, actual)) < 0)
-        return rc;
     if (strcmp(sum, actual))
         return ebm_fail(f->ctx, EBM_ERR_FORMAT, "%s was altered or damaged: its checksum "
                         "is %.12s..., %.12s... was written", f->reader.path, actual, sum);

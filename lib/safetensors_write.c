@@ -12,7 +12,7 @@
 #include "safetensors.h"
 #include "text.h"
 
-enum { DATA_ALIGNMENT = 64, CHUNK = 1 << 14 };
+enum { DATA_ALIGNMENT = 64, CHUNK = 1 << 14, PIECE = 1 << 18 };
 
 struct entry {
     char *name;
@@ -283,15 +283,15 @@ static int write_header(const struct safetensors_writer *w, struct io_writer *fi
 }
 
 static int write_elements(struct io_writer *file, struct sha256 *h,
-                          const struct entry *e, const void *data)
+                          const struct entry *e, const void *data, size_t size)
 {
     const uint16_t one = 1;
-    const uint8_t *p = data, *end = p + e->size;
+    const uint8_t *p = data, *end = p + size;
     uint8_t swapped[CHUNK];
     int rc = EBM_OK;
 
     if (e->type == EBM_U8 || *(const uint8_t *)&one == 1)
-        return emit(file, h, data, e->size);
+        return emit(file, h, data, size);
     while (rc == EBM_OK && p < end) {          /* a big-endian host */
         size_t n = end - p < CHUNK ? (size_t)(end - p) : CHUNK;
         for (size_t i = 0; i < n; i++)
@@ -302,29 +302,32 @@ static int write_elements(struct io_writer *file, struct sha256 *h,
     return rc;
 }
 
+static int write_fetched(struct io_writer *file, struct sha256 *h, const struct entry *e, void *buffer)
+{
+    int rc = EBM_OK;
+
+    for (size_t at = 0; rc >= 0 && at < e->size; at += PIECE) {
+        size_t n = e->size - at < PIECE ? e->size - at : PIECE;
+        if ((rc = e->fetch(e->user, e->name, at, buffer, n)) >= 0)
+            rc = write_elements(file, h, e, buffer, n);
+    }
+    return rc;
+}
+
 static int write_data(const struct safetensors_writer *w, struct io_writer *file,
                       struct sha256 *h)
 {
-    size_t largest = 0;
-    void *buffer = NULL;
-    int rc = EBM_OK;
+    void *buffer = mem_new(w->ctx, PIECE, 1);
+    int rc = buffer ? EBM_OK : EBM_ERR_NOMEM;
 
-    for (int i = 0; i < w->n_entries; i++)
-        if (w->entries[i].fetch && w->entries[i].size > largest)
-            largest = w->entries[i].size;
-    if (largest && !(buffer = mem_new(w->ctx, largest, 1)))
-        return EBM_ERR_NOMEM;
-    for (int i = 0; rc == EBM_OK && i < w->n_entries; i++) {
+    for (int i = 0; rc >= 0 && i < w->n_entries; i++) {
         const struct entry *e = &w->entries[i];
         if (e->size == 0)
             continue;
-        if (e->fetch)
-            rc = e->fetch(e->user, e->name, buffer, e->size);
-        if (rc >= 0)
-            rc = write_elements(file, h, e, e->fetch ? buffer : e->data);
+        rc = e->fetch ? write_fetched(file, h, e, buffer) : write_elements(file, h, e, e->data, e->size);
     }
     mem_free(w->ctx, buffer);
-    return rc;
+    return rc < 0 ? rc : EBM_OK;
 }
 
 int safetensors_write(struct safetensors_writer *w, const char *path, char digest[SHA256_TEXT])

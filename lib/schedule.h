@@ -35,7 +35,8 @@ struct schedule {
 
 enum {
     MARK_LIVE   = 1,         /* some step computes or reads it */
-    MARK_STORED = 2          /* elementwise, and has memory of its own */
+    MARK_STORED = 2,         /* elementwise, and has memory of its own */
+    MARK_ALONE  = 4          /* in a step of its own */
 };
 
 int schedule_new(const ebm_graph *g, int n, const ebm_val *outputs, struct schedule **s);

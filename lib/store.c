@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "philox.h"
-#include "store.h"
+#include "program.h"
 
 int ebm_store_new(ebm_backend *backend, ebm_store **store)
 {
@@ -167,87 +167,139 @@ static uint32_t name_stream(const char *region, const char *name)
     return h;
 }
 
-static void initialise(float *x, int64_t count, ebm_init init, uint64_t seed, uint32_t stream)
+/* What the elements of a parameter or state are, drawn piece by piece: tensors are
+ * large, and on the host there is memory for a piece. */
+struct first {
+    struct tensor *tensor;
+    int64_t offset, count;       /* where in the tensor */
+    ebm_init init;
+    struct philox rng;
+    float scale;                 /* UNIT: 1 / norm */
+};
+enum { PURPOSE_INIT = 0x696e6974,        /* 'init': apart from every other draw */
+       PIECE = 1 << 16 };                /* elements */
+
+static void make_piece(const struct first *f, int64_t begin, int64_t end, float *x)
 {
-    struct philox rng = { { (uint32_t)seed, (uint32_t)(seed >> 32) }, 0, stream };
-    enum { PURPOSE_INIT = 0x696e6974 };       /* 'init': apart from every other draw */
-    double sum = 0;
+    const ebm_init init = f->init;
+    const int64_t n = end - begin;
 
     switch (init.kind) {
     case EBM_INIT_CONST:
-        for (int64_t i = 0; i < count; i++)
+        for (int64_t i = 0; i < n; i++)
             x[i] = init.a;
         break;
     case EBM_INIT_UNIFORM: {
         float lo = init.b != 0 ? init.a : -init.a;
         float hi = init.b != 0 ? init.b : init.a;
-        philox_uniform(x, 0, count, &rng, PURPOSE_INIT);
-        for (int64_t i = 0; i < count; i++)
+        philox_uniform(x, begin, end, &f->rng, PURPOSE_INIT);
+        for (int64_t i = 0; i < n; i++)
             x[i] = lo + (hi - lo) * x[i];
         break;
     }
     case EBM_INIT_NORMAL:
-        philox_normal(x, 0, count, &rng, PURPOSE_INIT);
-        for (int64_t i = 0; i < count; i++)
+        philox_normal(x, begin, end, &f->rng, PURPOSE_INIT);
+        for (int64_t i = 0; i < n; i++)
             x[i] = init.a + init.b * x[i];
         break;
     case EBM_INIT_UNIT:
-        philox_normal(x, 0, count, &rng, PURPOSE_INIT);
-        for (int64_t i = 0; i < count; i++)
-            sum += (double)x[i] * x[i];
-        for (int64_t i = 0; i < count; i++)
-            x[i] = (float)(x[i] / sqrt(sum > 0 ? sum : 1));
+        philox_normal(x, begin, end, &f->rng, PURPOSE_INIT);
+        for (int64_t i = 0; i < n; i++)
+            x[i] *= f->scale;
         break;
     }
 }
 
-static int first_values(ebm_store *store, struct tensor *t, uint64_t seed)
+static void find_scale(struct first *f, float *x)
 {
-    ebm_context *ctx = store->ctx;
-    int64_t count = shape_count(&t->shape);
-    float *x = mem_new(ctx, (size_t)count, sizeof *x);
+    double sum = 0;
 
-    if (!x)
-        return EBM_ERR_NOMEM;
-    if (t->region)
-        for (int i = 0; i < t->n_parts; i++) {
-            const struct part *p = &t->parts[i];
-            initialise(x + p->offset, shape_count(&p->shape), p->init, seed,
-                       name_stream(t->name, p->name));
-        }
-    else
-        initialise(x, count, t->init, seed, name_stream("", t->name));
+    f->scale = 1;
+    if (f->init.kind != EBM_INIT_UNIT)
+        return;
+    for (int64_t at = 0; at < f->count; at += PIECE) {
+        int64_t end = at + PIECE < f->count ? at + PIECE : f->count;
+        make_piece(f, at, end, x);
+        for (int64_t i = 0; i < end - at; i++)
+            sum += (double)x[i] * x[i];
+    }
+    f->scale = (float)(1 / sqrt(sum > 0 ? sum : 1));
+}
 
-    if (t->type == EBM_I32)
-        for (int64_t i = 0; i < count; i++) {
+static void convert(enum ebm_type type, float *x, int64_t n)
+{
+    if (type == EBM_I32)
+        for (int64_t i = 0; i < n; i++) {
             int32_t v = (int32_t)x[i];
             memcpy(&x[i], &v, sizeof v);
         }
-    else if (t->type == EBM_U8)
-        for (int64_t i = 0; i < count; i++)
+    else if (type == EBM_U8)
+        for (int64_t i = 0; i < n; i++)
             ((unsigned char *)x)[i] = (unsigned char)x[i];
-    int status = store->backend->v->upload(store->backend, t->buffer, 0, x, tensor_bytes(t));
-    mem_free(ctx, x);
+}
+
+static int fill(ebm_store *store, struct first *f, float *x)
+{
+    struct tensor *t = f->tensor;
+    size_t size = type_size(t->type);
+    int status = EBM_OK;
+
+    find_scale(f, x);
+    for (int64_t at = 0; at < f->count && status >= 0; at += PIECE) {
+        int64_t end = at + PIECE < f->count ? at + PIECE : f->count;
+        make_piece(f, at, end, x);
+        convert(t->type, x, end - at);
+        status = store->backend->v->upload(store->backend, t->buffer, (size_t)(f->offset + at) * size, x,
+                                           (size_t)(end - at) * size);
+    }
     return status;
 }
 
-int ebm_store_alloc(ebm_store *store, uint64_t seed)
+static int first_values(ebm_store *store, struct tensor *t, uint64_t seed, float *x)
+{
+    struct first f = { .tensor = t, .count = shape_count(&t->shape), .init = t->init,
+                       .rng = { { (uint32_t)seed, (uint32_t)(seed >> 32) }, 0, name_stream("", t->name) } };
+    int status = EBM_OK;
+
+    if (!t->region)
+        return fill(store, &f, x);
+    for (int i = 0; i < t->n_parts && status >= 0; i++) {
+        const struct part *p = &t->parts[i];
+        f.offset = p->offset;
+        f.count = shape_count(&p->shape);
+        f.init = p->init;
+        f.rng.stream = name_stream(t->name, p->name);
+        status = fill(store, &f, x);
+    }
+    return status;
+}
+
+static int allocate(ebm_store *store, uint64_t seed, float *x)
 {
     const struct backend_vtable *v = store->backend->v;
     int status;
 
     for (int i = 0; i < store->count; i++) {
         struct tensor *t = &store->tensors[i];
-        bool zero = !t->region && t->init.kind == EBM_INIT_CONST && t->init.a == 0;
+        bool zero = t->region ? store->blank : t->init.kind == EBM_INIT_CONST && t->init.a == 0;
 
         if (t->buffer)
             continue;
         if ((status = v->buffer_new(store->backend, tensor_bytes(t), &t->buffer)) < 0)
             return status;
-        if (!zero && (status = first_values(store, t, seed)) < 0)
+        if (!zero && (status = first_values(store, t, seed, x)) < 0)
             return status;
     }
     return EBM_OK;
+}
+
+int ebm_store_alloc(ebm_store *store, uint64_t seed)
+{
+    float *x = mem_new(store->ctx, PIECE, sizeof *x);
+    int status = x ? allocate(store, seed, x) : EBM_ERR_NOMEM;
+
+    mem_free(store->ctx, x);
+    return status < 0 ? status : programs_bind(store);
 }
 
 /* ---- reading and writing ---- */
@@ -314,6 +366,22 @@ int ebm_store_write(ebm_store *store, const char *name, const void *host, size_t
         return status;
     return store->backend->v->upload(store->backend, store->tensors[w.slot].buffer,
                                      w.offset, host, size);
+}
+
+int store_read_at(ebm_store *store, const char *name, size_t offset, void *host, size_t size)
+{
+    struct window w;
+    int status;
+
+    if ((status = find_window(store, name, &w)) < 0)
+        return status;
+    if (offset > w.size || size > w.size - offset)
+        return ebm_fail(store->ctx, EBM_ERR_ARG, "'%s' has %zu bytes, not %zu from %zu on",
+                        name, w.size, size, offset);
+    if ((status = check_size(store, &w, name, w.size)) < 0)
+        return status;
+    return store->backend->v->download(store->backend, store->tensors[w.slot].buffer,
+                                       w.offset + offset, host, size);
 }
 
 int store_read_slot(ebm_store *store, int slot, void *host, size_t size)

@@ -37,6 +37,8 @@ struct ebm_store {
     enum ebm_precision precision;    /* of programs */
     int count, capacity;
     struct tensor *tensors;          /* by slot */
+    bool blank;                      /* regions get their values later: zeros till then */
+    int64_t batch, part;             /* programs take so many rows of a batch at a time; 0: all */
 };
 
 /* The slot of a name, or -1. */
@@ -49,6 +51,8 @@ int store_region(ebm_store *store, const char *name);
 int store_part(ebm_store *store, int region, const char *name,
                const struct shape *shape, ebm_init init);
 size_t tensor_bytes(const struct tensor *t);
+/* Bytes of a tensor or parameter, from `offset` of it on. */
+int store_read_at(ebm_store *store, const char *name, size_t offset, void *host, size_t size);
 /* Whole tensors by slot. */
 int store_read_slot(ebm_store *store, int slot, void *host, size_t size);
 int store_write_slot(ebm_store *store, int slot, const void *host, size_t size);

@@ -33,13 +33,6 @@ struct search {
     size_t row_bytes;        /* of all values used by rows */
 };
 
-static size_t value_bytes(const ebm_graph *g, ebm_val v)
-{
-    const struct node *n = node_of(g, v);
-
-    return (size_t)shape_count(&n->shape) * type_size(n->type);
-}
-
 bool closes_strip(const struct node *n)
 {
     return n->op == OP_SUM && n->attr.axes & 1;

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "data/data.h"
 #include "safetensors.h"
 #include "store.h"
 #include "train.h"
@@ -118,7 +119,9 @@ static int open_data(ebm_train *t)
         || (status = set_integer(t, "data.channels", (uint64_t)t->set.channels)) < 0
         || (status = recipe_check(r)) < 0)
         return status;
-    return model_image(t->ctx, r, t->image);
+    status = model_image(t->ctx, r, t->image);
+    t->pixels = t->image[0] * t->image[1] * t->image[2];
+    return status;
 }
 
 static int open_loader(ebm_train *t)
@@ -130,7 +133,6 @@ static int open_loader(ebm_train *t)
         .low = t->low, .high = t->high,
     };
 
-    t->pixels = t->image[0] * t->image[1] * t->image[2];
     t->images = mem_new(t->ctx, (size_t)t->batch, (size_t)t->pixels * sizeof *t->images);
     t->labels = mem_new(t->ctx, (size_t)t->batch, sizeof *t->labels);
     if (!t->images || !t->labels)
@@ -141,47 +143,106 @@ static int open_loader(ebm_train *t)
 
 /* ---- graphs and memory ---- */
 
-static int check_memory(const ebm_train *t, size_t bytes, size_t limit)
+static void unplan(ebm_train *t)
 {
-    if (limit == 0 || bytes <= limit)
-        return EBM_OK;
-    return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %.1f MiB, %.1f are allowed: a smaller "
-                    "batch, sample.batch or buffer.size needs less", (double)bytes / (1 << 20), (double)limit / (1 << 20));
+    ebm_model_free(t->model);
+    t->method->train_free(t->state);
+    ebm_store_free(t->store);
+    t->model = NULL;
+    t->state = NULL;
+    t->store = NULL;
 }
 
-static int build(ebm_train *t, size_t limit)
+static int build(ebm_train *t, int64_t part)
 {
+    struct method_site site = {
+        .ctx = t->ctx, .recipe = t->recipe,
+        .image = { t->image[0], t->image[1], t->image[2] }, .classes = t->set.classes, .method = t->method,
+    };
     int status;
 
     if ((status = ebm_store_new(t->backend, &t->store)) < 0)
         return status;
     ebm_store_precision(t->store, method_precision(t->recipe));
-    struct method_site site = {
-        .ctx = t->ctx, .store = t->store, .recipe = t->recipe,
-        .image = { t->image[0], t->image[1], t->image[2] }, .classes = t->set.classes, .method = t->method,
-    };
-    if ((status = t->method->train_build(&site, &t->state)) < 0
-        || (status = check_memory(t, ebm_store_bytes(t->store), limit)) < 0
-        || (status = ebm_store_alloc(t->store, t->seed)) < 0)
-        return status;
-    uint32_t counter[4] = { (uint32_t)t->seed, (uint32_t)(t->seed >> 32), 0, 0 };
-    if ((status = ebm_store_write(t->store, METHOD_RNG, counter, sizeof counter)) < 0)
+    t->store->batch = t->batch;
+    t->store->part = part;
+    site.store = t->store;
+    if ((status = t->method->train_build(&site, &t->state)) < 0)
         return status;
     return t->method->train_compile(t->state);
 }
 
-static int build_model(ebm_train *t, size_t limit)
+static int build_model(ebm_train *t, int64_t part)
 {
     char *settings = recipe_write(t->recipe, false);
-    int status = settings ? EBM_OK : EBM_ERR_NOMEM;
+    int status = settings ? model_new(t->backend, settings, "the run's recipe", NULL, &t->model)
+                          : EBM_ERR_NOMEM;
 
-    if (settings)
-        status = model_new(t->backend, settings, "the run's recipe", NULL, &t->model);
     mem_free(t->ctx, settings);
-    if (status < 0)
+    return status < 0 ? status : model_plan(t->model, part);
+}
+
+/* All that the run will take.  Batches; to draw and to export, weights and their
+ * averages are copied. */
+static struct needs needs_now(const ebm_train *t)
+{
+    ebm_store *const stores[] = { t->store, model_store(t->model) };
+    size_t images = (size_t)t->batch * (size_t)t->pixels * sizeof(float);
+
+    return needs_of(t->backend, COUNT(stores), stores,
+                    loader_bytes(&t->set, t->batch) + images
+                    + 2 * (size_t)weights_parameters(t->store) * sizeof(float));
+}
+
+static int plan_part(void *user, int64_t part, struct needs *needs)
+{
+    ebm_train *t = user;
+    int status;
+
+    unplan(t);
+    if ((status = set_integer(t, "batch.part", (uint64_t)part)) < 0
+        || (status = build(t, part)) < 0
+        || (status = build_model(t, part)) < 0)
         return status;
-    return check_memory(t, ebm_store_bytes(t->store) + t->method->train_bytes(t->state)
-                           + model_bytes(t->model), limit);
+    *needs = t->needs = needs_now(t);
+    return EBM_OK;
+}
+
+/* batch.part as it is given, or as the memory asks for. */
+static int plan(ebm_train *t, size_t limit)
+{
+    bool given = recipe_given(t->recipe, "batch.part");
+    int64_t part = recipe_integer(t->recipe, "batch.part");
+    const struct needs_fit fit = {
+        .ctx = t->ctx, .limit = limit, .batch = t->batch, .whose = "the run",
+        .advice = "a smaller batch, sample.batch or buffer.size may need less",
+        .make = plan_part, .user = t,
+    };
+    int status;
+
+    if (part && t->batch % part)
+        return ebm_fail(t->ctx, EBM_ERR_ARG, "batch.part = %" PRId64 " does not divide batch = %" PRId64,
+                        part, t->batch);
+    if (!given)
+        return needs_fit(&fit);
+    if ((status = plan_part(t, part, &t->needs)) < 0)
+        return status;
+    if (limit && needs_all(&t->needs) > limit)
+        return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %.1f MiB with batch.part = %" PRId64
+                        ", %.1f are allowed", (double)needs_all(&t->needs) / (1 << 20), part,
+                        (double)limit / (1 << 20));
+    return EBM_OK;
+}
+
+static int take_memory(ebm_train *t)
+{
+    uint32_t counter[4] = { (uint32_t)t->seed, (uint32_t)(t->seed >> 32), 0, 0 };
+    int status;
+
+    if ((status = ebm_store_alloc(t->store, t->seed)) < 0
+        || (status = ebm_store_write(t->store, METHOD_RNG, counter, sizeof counter)) < 0)
+        return status;
+    return ebm_store_alloc(model_store(t->model), 0);
 }
 
 static int describe(ebm_train *t)
@@ -199,7 +260,8 @@ static int describe(ebm_train *t)
         .work = t->method->train_work(t->state),
         .weight_bytes = weights_bytes(t->store),
         .state_bytes = store - weights_bytes(t->store),
-        .program_bytes = t->method->train_bytes(t->state) + model_bytes(t->model),
+        .program_bytes = t->needs.programs,
+        .other_bytes = needs_all(&t->needs) - store - t->needs.programs,
         .grid_every = recipe_integer(t->recipe, "grid.every"),
         .grid_images = (int)recipe_integer(t->recipe, "grid.images"),
     };
@@ -219,13 +281,14 @@ static int open_run(ebm_train *t, const ebm_train_options *o, const char *former
     if ((status = read_recipe(t, o, former)) < 0
         || (status = open_data(t)) < 0
         || (former && (status = run_same(t)) < 0)
+        || (status = plan(t, o->max_memory)) < 0
         || (status = open_loader(t)) < 0
-        || (status = build(t, o->max_memory)) < 0
-        || (status = build_model(t, o->max_memory)) < 0
         || (status = describe(t)) < 0)
         return status;
-    if (o->dry || !t->folder)
+    if (o->dry)
         return EBM_OK;
+    if ((status = take_memory(t)) < 0 || !t->folder)
+        return status;
     return o->resume ? run_resume(t) : run_start(t);
 }
 

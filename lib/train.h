@@ -11,6 +11,7 @@
 #include "journal.h"
 #include "methods/method.h"
 #include "model.h"
+#include "needs.h"
 
 struct ebm_train {
     ebm_context *ctx;
@@ -44,6 +45,7 @@ struct ebm_train {
 
     ebm_model *model;                /* draws samples; its weights are copies */
     char *text;                      /* the resolved recipe */
+    struct needs needs;              /* memory */
     ebm_train_info info;
     int n_shown;
     const char *names[SHOWN_MAX];

@@ -69,17 +69,17 @@ struct adding {
     struct safetensors_writer *writer;
 };
 
-static int fetch_finite(void *user, const char *name, void *to, size_t size)
+static int fetch_finite(void *user, const char *name, size_t offset, void *to, size_t size)
 {
     ebm_store *store = user;
-    int slot = store_find(store, name), status = ebm_store_read(store, name, to, size);
+    int slot = store_find(store, name), status = store_read_at(store, name, offset, to, size);
     bool numbers = slot < 0 || store->tensors[slot].type == EBM_F32;   /* parameters are */
     const float *x = to;
 
     for (size_t i = 0; status >= 0 && numbers && i < size / sizeof *x; i++)
         if (!isfinite(x[i]))
             return ebm_fail(store->ctx, EBM_ERR_DIVERGED, "element %zu of '%s' is not a finite number",
-                            i, name);
+                            offset / sizeof *x + i, name);
     return status;
 }
 

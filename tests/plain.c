@@ -5,7 +5,7 @@
  * It executes a plan in the least forgiving order that plan.h allows, so that a
  * value placed on memory that is still needed shows as a wrong result:
  *
- *   the arena starts as NaN in every run;
+ *   the arena starts as NaN in every run, as do kept results;
  *   a group goes through the whole shape one instruction at a time;
  *   loads are not copied: memory is read anew by every instruction;
  *   outputs are stored after the last instruction, one after the other, and one
@@ -16,6 +16,7 @@
 
 #include "device.h"
 #include "plain.h"
+#include "store.h"
 
 struct device_buffer {
     size_t size;
@@ -24,8 +25,10 @@ struct device_buffer {
 
 struct device_program {
     struct plan plan;        /* taken over from the core */
+    ebm_graph graph;         /* a copy of its nodes */
     int n_feeds;
-    unsigned char *arena;
+    struct device_buffer *arena;     /* shared with other programs */
+    unsigned char *kept;
     unsigned char **feeds;
     struct device_buffer **slots;
 };
@@ -33,7 +36,8 @@ struct device_program {
 static unsigned char *memory_at(const struct device_program *p, const struct place *place)
 {
     switch (place->space) {
-    case SPACE_ARENA: return p->arena + place->offset;
+    case SPACE_ARENA: return p->arena->bytes + place->offset;
+    case SPACE_KEPT:  return p->kept + place->offset;
     case SPACE_STATE: return p->slots[place->index]->bytes + place->offset;
     case SPACE_FEED:  return p->feeds[place->index] + place->offset;
     default:          return NULL;
@@ -78,8 +82,25 @@ static int download(ebm_backend *b, struct device_buffer *from, size_t offset, v
 
 /* ---- programs ---- */
 
+static void copy_nodes(ebm_graph *to, const ebm_graph *from)
+{
+    *to = *from;
+    to->nodes = malloc((size_t)from->count * sizeof *to->nodes);
+    memcpy(to->nodes, from->nodes, (size_t)from->count * sizeof *to->nodes);
+    for (int32_t i = 0; i < to->count; i++) {
+        struct node *n = &to->nodes[i];
+        if (!n->many)
+            continue;
+        n->many = malloc((size_t)n->n_in * sizeof *n->many);
+        memcpy(n->many, from->nodes[i].many, (size_t)n->n_in * sizeof *n->many);
+    }
+}
+
 static void program_free(ebm_backend *b, struct device_program *p)
 {
+    for (int32_t i = 0; i < p->graph.count; i++)
+        free(p->graph.nodes[i].many);
+    free(p->graph.nodes);
     for (int i = 0; i < p->plan.n_steps; i++) {
         struct step *t = &p->plan.steps[i];
         if (t->group) {
@@ -97,26 +118,26 @@ static void program_free(ebm_backend *b, struct device_program *p)
         free(p->feeds[i]);
     free(p->feeds);
     free(p->slots);
-    free(p->arena);
+    free(p->kept);
     free(p);
 }
 
-static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer *const *slots,
-                   const size_t *feeds, struct device_program **program)
+static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer *arena,
+                   struct device_buffer *const *slots, const size_t *feeds, struct device_program **program)
 {
     struct device_program *p = calloc(1, sizeof *p);
-    int n_slots = 0;
+    int n_slots = plan->graph->store->count;
 
     (void)b;
     p->plan = *plan;
+    copy_nodes(&p->graph, plan->graph);
+    p->plan.graph = &p->graph;
     p->n_feeds = plan->graph->n_feeds;
-    p->arena = malloc((size_t)plan->arena + 1);
+    p->arena = arena;
+    p->kept = malloc((size_t)plan->kept + 1);
     p->feeds = calloc((size_t)p->n_feeds + 1, sizeof *p->feeds);
     for (int i = 0; i < p->n_feeds; i++)
         p->feeds[i] = calloc(1, feeds[i] + 1);
-    for (ebm_val a = 1; a < plan->graph->count; a++)
-        if (node_of(plan->graph, a)->op == OP_STATE && node_of(plan->graph, a)->attr.state.slot >= n_slots)
-            n_slots = node_of(plan->graph, a)->attr.state.slot + 1;
     p->slots = calloc((size_t)n_slots + 1, sizeof *p->slots);
     memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
 
@@ -306,7 +327,8 @@ static void run_group(const struct device_program *p, const struct step *t)
 static int run(ebm_backend *b, struct device_program *p, int times)
 {
     while (times-- > 0) {
-        memset(p->arena, 0xff, (size_t)p->plan.arena);       /* NaN */
+        memset(p->kept, 0xff, (size_t)p->plan.kept);
+        memset(p->arena->bytes, 0xff, (size_t)p->plan.arena);       /* NaN */
         for (int i = 0; i < p->plan.n_steps; i++) {
             const struct step *t = &p->plan.steps[i];
             int rc = t->op == OP_NONE ? EBM_OK : run_heavy(b, p, t);

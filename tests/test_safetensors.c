@@ -36,16 +36,18 @@ static void put_safetensors(const char *path, const char *header, const void *da
     free(all);
 }
 
-static int fetch_bytes(void *user, const char *name, void *to, size_t size)
+static int fetch_bytes(void *user, const char *name, size_t offset, void *to, size_t size)
 {
     (void)name;
+    (void)offset;
     memset(to, *(int *)user, size);
     return EBM_OK;
 }
 
-static int fetch_fails(void *user, const char *name, void *to, size_t size)
+static int fetch_fails(void *user, const char *name, size_t offset, void *to, size_t size)
 {
     (void)user;
+    (void)offset;
     (void)to;
     (void)size;
     return ebm_fail(ctx, EBM_ERR_DEVICE, "no '%s' today", name);

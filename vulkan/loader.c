@@ -5,8 +5,30 @@
  * Nothing links it: where it is missing, opening the backend says so and the
  * rest of the library works.  Vulkan 1.1 is the floor; no extension is needed. */
 #include <dlfcn.h>
+#include <glob.h>
 #include <string.h>
 #include "vk.h"
+
+/* Drivers that play a GPU take long to load only to be refused.  On Linux a GPU
+ * has a device file. */
+bool vulkan_likely(void)
+{
+#ifdef __linux__
+    static const char *const files[] = {
+        "/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kgsl*", "/dev/mali*",
+    };
+    bool any = false;
+
+    for (size_t i = 0; i < COUNT(files) && !any; i++) {
+        glob_t found = { 0 };
+        any = glob(files[i], GLOB_NOSORT, NULL, &found) == 0;
+        globfree(&found);
+    }
+    return any;
+#else
+    return true;
+#endif
+}
 
 static const char *const names[] = { "libvulkan.so.1", "libvulkan.so", "libvulkan.1.dylib" };
 

@@ -12,6 +12,7 @@ enum { LOCAL = 128 };        /* invocations of a workgroup, as in the shaders */
 struct span span_at(const struct device_program *p, const struct place *place, size_t size)
 {
     struct device_buffer *b = place->space == SPACE_ARENA ? p->arena
+                            : place->space == SPACE_KEPT ? p->kept
                             : place->space == SPACE_STATE ? p->slots[place->index]
                             : place->space == SPACE_FEED ? p->feeds[place->index] : NULL;
 

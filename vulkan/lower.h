@@ -34,7 +34,8 @@ struct dispatch {
 
 struct device_program {
     struct vk *vk;
-    struct device_buffer *arena, *scratch, *params;
+    struct device_buffer *arena;             /* shared with other programs */
+    struct device_buffer *kept, *scratch, *params;
     struct device_buffer **feeds, **slots;   /* slots are the store's */
     int n_feeds;
     size_t scratch_size;

@@ -105,17 +105,19 @@ static int run_trial(struct vk *vk, struct trial *t)
     const size_t feeds[1] = { sizeof COUNTER };
     const struct place places[] = { arena(AT_X), arena(AT_F), arena(AT_Y), arena(AT_D), arena(AT_Z) };
     float *to[] = { t->x, t->f, t->y, t->d, t->z };
-    struct device_program *program;
+    struct device_buffer *memory = NULL;
+    struct device_program *program = NULL;
     int rc;
 
     set_nodes(nodes);
-    if ((rc = b->v->compile(b, &plan, NULL, feeds, &program)) < 0)
-        return rc;
-    if ((rc = b->v->feed(b, program, 0, &COUNTER, sizeof COUNTER)) >= 0)
+    if ((rc = b->v->buffer_new(b, ARENA, &memory)) >= 0
+        && (rc = b->v->compile(b, &plan, memory, NULL, feeds, &program)) >= 0
+        && (rc = b->v->feed(b, program, 0, &COUNTER, sizeof COUNTER)) >= 0)
         rc = b->v->run(b, program, 1);
     for (size_t i = 0; i < COUNT(places) && rc >= 0; i++)
         rc = b->v->fetch(b, program, &places[i], to[i], sizeof(float) * (to[i] == t->f || to[i] == t->d ? F : X));
     b->v->program_free(b, program);
+    b->v->buffer_free(b, memory);
     return rc;
 }
 

@@ -50,7 +50,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
     if (!p)
         return;
     record_free(p);
-    memory_free(vk, p->arena);
+    memory_free(vk, p->kept);
     memory_free(vk, p->scratch);
     memory_free(vk, p->params);
     for (int i = 0; p->feeds && i < p->n_feeds; i++)
@@ -62,7 +62,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
     mem_free(vk->ctx, p);
 }
 
-static int set_memory(struct device_program *p, const struct plan *plan,
+static int set_memory(struct device_program *p, const struct plan *plan, struct device_buffer *arena,
                       struct device_buffer *const *slots, const size_t *feeds)
 {
     struct vk *vk = p->vk;
@@ -75,7 +75,8 @@ static int set_memory(struct device_program *p, const struct plan *plan,
         return EBM_ERR_NOMEM;
     if (n_slots)
         memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
-    rc = memory_new(vk, (size_t)plan->arena, MEMORY_DEVICE, &p->arena);
+    p->arena = arena;
+    rc = plan->kept ? memory_new(vk, (size_t)plan->kept, MEMORY_DEVICE, &p->kept) : EBM_OK;
     for (int i = 0; i < p->n_feeds && rc >= 0; i++)
         if (feeds[i])
             rc = memory_new(vk, feeds[i], MEMORY_DEVICE, &p->feeds[i]);
@@ -109,8 +110,8 @@ static int finish(struct device_program *p)
     return rc < 0 ? rc : record_new(p);
 }
 
-static int compile(ebm_backend *base, const struct plan *plan, struct device_buffer *const *slots,
-                   const size_t *feeds, struct device_program **program)
+static int compile(ebm_backend *base, const struct plan *plan, struct device_buffer *arena,
+                   struct device_buffer *const *slots, const size_t *feeds, struct device_program **program)
 {
     struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
     int rc;
@@ -119,7 +120,7 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
     if (!p)
         return EBM_ERR_NOMEM;
     p->vk = (struct vk *)base;
-    if ((rc = set_memory(p, plan, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
+    if ((rc = set_memory(p, plan, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
         || (rc = finish(p)) < 0) {
         program_free(base, p);
         return rc;

@@ -11,4 +11,7 @@ int data_read(ebm_context *ctx, ebm_data *data, size_t index, float *pixels,
               int32_t *label);
 ebm_context *data_context(const ebm_data *data);
 
+/* Bytes that a loader with the default queue takes. */
+size_t loader_bytes(const ebm_data_info *info, int64_t batch);
+
 #endif

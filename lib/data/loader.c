@@ -312,6 +312,13 @@ static int make_locks(ebm_loader *l)
     return ebm_fail(l->ctx, EBM_ERR_NOMEM, "no memory for the loader's locks");
 }
 
+size_t loader_bytes(const ebm_data_info *info, int64_t batch)
+{
+    size_t image = (size_t)info->height * (size_t)info->width * (size_t)info->channels;
+
+    return (QUEUE_DEFAULT * (size_t)batch + 2) * (image * sizeof(float) + sizeof(int32_t));
+}
+
 int ebm_loader_open(ebm_data *data, int batch, uint64_t seed,
                     const ebm_loader_options *options, ebm_loader **loader)
 {

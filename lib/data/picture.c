@@ -30,6 +30,13 @@ int ebm_picture_write(ebm_context *ctx, const char *path, const ebm_picture *p)
         || n > MAX_TEXTS)
         return ebm_fail(ctx, EBM_ERR_ARG, "%s: a picture of %lld images of %d x %d cannot be "
                         "drawn", path, (long long)p->n, p->height, p->width);
+    for (int i = 0; i < n; i++) {
+        texts[i].key = p->text[2 * i];
+        texts[i].value = p->text[2 * i + 1];
+    }
+    if (p->bytes && p->n == 1)
+        return png_write(ctx, path, p->bytes, (size_t)p->height, (size_t)p->width, (size_t)p->channels,
+                         texts, (size_t)n);
     while (p->columns == 0 && columns * columns < (size_t)p->n)
         columns++;
     if (columns > (size_t)p->n)
@@ -39,10 +46,6 @@ int ebm_picture_write(ebm_context *ctx, const char *path, const ebm_picture *p)
                    p->scale ? (size_t)p->scale : scale_for_the_eye(p, columns), &picture);
     if (rc < 0)
         return rc;
-    for (int i = 0; i < n; i++) {
-        texts[i].key = p->text[2 * i];
-        texts[i].value = p->text[2 * i + 1];
-    }
     rc = png_write(ctx, path, picture.bytes, picture.height, picture.width, picture.channels,
                    texts, (size_t)n);
     image_free(ctx, &picture);

@@ -25,6 +25,7 @@ struct item {
     enum layout layout;
     int64_t n[4];                /* FILTER, VECTOR: o, i, r, s */
     float scale;
+    float *values;               /* while they are written */
 };
 
 struct mapping {
@@ -251,17 +252,13 @@ static void permute(const int64_t n[4], const float *from, float *to)
                 *to++ = from[i * taps + tap];
 }
 
-static int fetch(void *user, const char *name, void *to, size_t size)
+static int convert(const struct item *item, float *x)
 {
-    const struct item *item = user;
     struct import *im = item->im;
     size_t count = (size_t)item->from->elements;
-    float *x = to, *read = x;
+    float *read = x;
     int status;
 
-    if (size != count * sizeof *x)
-        return ebm_fail(im->ctx, EBM_ERR_INTERNAL, "'%s' has %zu bytes, not %zu", name, size,
-                        count * sizeof *x);
     if (item->layout != PLAIN && !(read = mem_new(im->ctx, count, sizeof *read)))
         return EBM_ERR_NOMEM;
     if ((status = foreign_read(im->file, item->from, read)) >= 0 && item->layout != PLAIN)
@@ -275,6 +272,30 @@ static int fetch(void *user, const char *name, void *to, size_t size)
         x[i] *= item->scale;
     }
     return status;
+}
+
+/* A tensor is converted whole, and handed on in pieces. */
+static int fetch(void *user, const char *name, size_t offset, void *to, size_t size)
+{
+    struct item *item = user;
+    ebm_context *ctx = item->im->ctx;
+    size_t count = (size_t)item->from->elements, bytes = count * sizeof *item->values;
+    int status;
+
+    if (offset > bytes || size > bytes - offset)
+        return ebm_fail(ctx, EBM_ERR_INTERNAL, "'%s' has %zu bytes, not %zu", name, bytes, offset + size);
+    if (!item->values) {
+        if (!(item->values = mem_new(ctx, count, sizeof *item->values)))
+            return EBM_ERR_NOMEM;
+        if ((status = convert(item, item->values)) < 0)
+            return status;
+    }
+    memcpy(to, (const char *)item->values + offset, size);
+    if (offset + size == bytes) {
+        mem_free(ctx, item->values);
+        item->values = NULL;
+    }
+    return EBM_OK;
 }
 
 int mapping_new(struct import *im, ebm_store *store, struct mapping **mapping)
@@ -306,8 +327,10 @@ void mapping_free(struct mapping *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->count; i++)
+    for (size_t i = 0; i < p->count; i++) {
         mem_free(p->im->ctx, p->items[i].name);
+        mem_free(p->im->ctx, p->items[i].values);
+    }
     mem_free(p->im->ctx, p->items);
     mem_free(p->im->ctx, p->used);
     mem_free(p->im->ctx, p);

@@ -369,17 +369,6 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     return EBM_OK;
 }
 
-static size_t train_bytes(const void *state)
-{
-    const struct cd *cd = state;
-    size_t bytes = 0;
-
-    for (int i = 0; i < PROGRAMS; i++)
-        if (cd->programs[i].program)
-            bytes += ebm_program_bytes(cd->programs[i].program);
-    return bytes;
-}
-
 static double train_work(const void *state)
 {
     const struct cd *cd = state;
@@ -408,9 +397,9 @@ const struct method method_cd = {
     .summary = "maximum likelihood by contrastive divergence with Langevin chains",
     .tables = tables,
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
-    .train_bytes = train_bytes, .train_work = train_work, .train_free = train_free,
+    .train_work = train_work, .train_free = train_free,
     .energy = &energy_model_term, .model_frames = true,
     .model_build = energy_model_build, .model_compile = energy_model_compile,
     .model_energy = energy_model_energy, .model_sample = energy_model_sample,
-    .model_bytes = energy_model_bytes, .model_free = energy_model_free,
+    .model_free = energy_model_free,
 };

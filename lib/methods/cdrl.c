@@ -370,17 +370,6 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     return EBM_OK;
 }
 
-static size_t train_bytes(const void *state)
-{
-    const struct cdrl *m = state;
-    size_t bytes = 0;
-
-    for (int i = 0; i < PROGRAMS; i++)
-        if (m->programs[i].program)
-            bytes += ebm_program_bytes(m->programs[i].program);
-    return bytes;
-}
-
 static double train_work(const void *state)
 {
     const struct cdrl *m = state;
@@ -409,8 +398,8 @@ const struct method method_cdrl = {
     .summary = "diffusion recovery likelihood: an energy for each noise level",
     .tables = tables, .more = more, .n_more = COUNT(more),
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
-    .train_bytes = train_bytes, .train_work = train_work, .train_free = train_free,
+    .train_work = train_work, .train_free = train_free,
     .model_build = cdrl_model_build, .model_compile = cdrl_model_compile,
     .model_energy = cdrl_model_energy, .model_sample = cdrl_model_sample,
-    .model_stages = cdrl_model_stages, .model_bytes = cdrl_model_bytes, .model_free = cdrl_model_free,
+    .model_stages = cdrl_model_stages, .model_free = cdrl_model_free,
 };

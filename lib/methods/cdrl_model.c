@@ -276,7 +276,7 @@ int cdrl_model_compile(void *state)
         if (status >= 0)
             program_label(m->programs[i].program, program_names[i]);
     }
-    return status < 0 ? status : set_level(m, ENERGY, recipe_integer(m->site.recipe, "sample.level"));
+    return status;
 }
 
 int cdrl_model_energy(void *state, const float *images, float *energies)
@@ -285,7 +285,8 @@ int cdrl_model_energy(void *state, const float *images, float *energies)
     ebm_program *p = m->programs[ENERGY].program;
     int status;
 
-    if ((status = ebm_program_set(p, "images", images, m->bytes)) < 0
+    if ((status = set_level(m, ENERGY, recipe_integer(m->site.recipe, "sample.level"))) < 0
+        || (status = ebm_program_set(p, "images", images, m->bytes)) < 0
         || (status = ebm_program_run(p, 1)) < 0)
         return status;
     return ebm_program_get(p, m->energies, energies, (size_t)m->batch * sizeof *energies);
@@ -371,16 +372,6 @@ int cdrl_model_sample(void *state, const struct method_draw *draw, float *images
     if (draw->stages)
         memcpy(draw->stages + (size_t)(top + 1) * count, images, m->bytes);
     return EBM_OK;
-}
-
-size_t cdrl_model_bytes(const void *state)
-{
-    const struct cdrl_model *m = state;
-    size_t bytes = 0;
-
-    for (int i = 0; i < PROGRAMS; i++)
-        bytes += ebm_program_bytes(m->programs[i].program);
-    return bytes;
 }
 
 void cdrl_model_free(void *state)

@@ -14,7 +14,6 @@ int cdrl_model_compile(void *state);
 int cdrl_model_energy(void *state, const float *images, float *energies);
 int cdrl_model_sample(void *state, const struct method_draw *draw, float *images);
 int cdrl_model_stages(const void *state);
-size_t cdrl_model_bytes(const void *state);
 void cdrl_model_free(void *state);
 
 #endif

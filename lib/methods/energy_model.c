@@ -122,16 +122,6 @@ int energy_model_sample(void *state, const struct method_draw *draw, float *imag
     return walk_end(&walk);
 }
 
-size_t energy_model_bytes(const void *state)
-{
-    const struct energy_model *m = state;
-    size_t bytes = joint_bytes(m->joint);
-
-    for (int i = 0; i < PROGRAMS; i++)
-        bytes += ebm_program_bytes(m->programs[i].program);
-    return bytes;
-}
-
 void energy_model_free(void *state)
 {
     struct energy_model *m = state;

@@ -16,7 +16,6 @@ int energy_model_build(const struct method_site *site, void **state);
 int energy_model_compile(void *state);
 int energy_model_energy(void *state, const float *images, float *energies);
 int energy_model_sample(void *state, const struct method_draw *draw, float *images);
-size_t energy_model_bytes(const void *state);
 void energy_model_free(void *state);
 
 #endif

@@ -366,17 +366,6 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     return EBM_OK;
 }
 
-static size_t train_bytes(const void *state)
-{
-    const struct icd *m = state;
-    size_t bytes = 0;
-
-    for (int i = 0; i < PROGRAMS; i++)
-        if (m->programs[i].program)
-            bytes += ebm_program_bytes(m->programs[i].program);
-    return bytes;
-}
-
 static double train_work(const void *state)
 {
     const struct icd *m = state;
@@ -405,9 +394,9 @@ const struct method method_icd = {
     .summary = "contrastive divergence with its gradient through the sampler",
     .tables = tables, .more = more, .n_more = COUNT(more),
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
-    .train_bytes = train_bytes, .train_work = train_work, .train_free = train_free,
+    .train_work = train_work, .train_free = train_free,
     .energy = &icd_energy, .model_frames = true,
     .model_build = icd_model_build, .model_compile = icd_model_compile,
     .model_energy = icd_model_energy, .model_sample = icd_model_sample,
-    .model_bytes = icd_model_bytes, .model_free = icd_model_free,
+    .model_free = icd_model_free,
 };

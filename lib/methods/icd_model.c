@@ -124,16 +124,6 @@ int icd_model_sample(void *state, const struct method_draw *draw, float *images)
     return walk_end(&walk);
 }
 
-size_t icd_model_bytes(const void *state)
-{
-    const struct icd_model *m = state;
-    size_t bytes = joint_bytes(m->joint);
-
-    for (int i = 0; i < PROGRAMS; i++)
-        bytes += ebm_program_bytes(m->programs[i].program);
-    return bytes;
-}
-
 void icd_model_free(void *state)
 {
     struct icd_model *m = state;

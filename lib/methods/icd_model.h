@@ -12,7 +12,6 @@ int icd_model_build(const struct method_site *site, void **state);
 int icd_model_compile(void *state);
 int icd_model_energy(void *state, const float *images, float *energies);
 int icd_model_sample(void *state, const struct method_draw *draw, float *images);
-size_t icd_model_bytes(const void *state);
 void icd_model_free(void *state);
 
 #endif

@@ -201,15 +201,6 @@ int joint_compile(struct joint *j)
     return status;
 }
 
-size_t joint_bytes(const struct joint *j)
-{
-    size_t bytes = 0;
-
-    for (int i = 0; i < j->count; i++)
-        bytes += ebm_program_bytes(j->members[i].program);
-    return bytes;
-}
-
 /* log(e^a + e^b) */
 static double log_add(double a, double b)
 {

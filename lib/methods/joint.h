@@ -45,6 +45,5 @@ void joint_begin(struct joint *joint, ebm_val counter, ebm_outputs *effects);
  * all labels. */
 int joint_compile(struct joint *joint);
 int joint_energy(struct joint *joint, const float *images, float *energies);
-size_t joint_bytes(const struct joint *joint);         /* of its programs */
 
 #endif

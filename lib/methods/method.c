@@ -19,6 +19,8 @@ static const struct recipe_key run_keys[] = {
     { "precision", KEY_TEXT, "fp32", 0, 0,
       "of layers' products: bf16 rounds operands to bfloat16, sums stay float32", "fp32|bf16" },
     { "batch", KEY_INTEGER, "64", 1, 65536, "images of data in an update, and chains", NULL },
+    { "batch.part", KEY_INTEGER, "0", 0, 65536, "how many of them are computed at a time: less memory, the same "
+      "but for rounding; 0: all", NULL },
     { "data.source", KEY_TEXT, "digits", 0, 0, "a built-in set, a file or a folder", NULL },
     { "data.split", KEY_TEXT, "train", 0, 0, "part of it that is learned", NULL },
     { "data.height", KEY_INTEGER, "0", 0, 16384, "rows of an image; 0: as stored", NULL },
@@ -35,7 +37,7 @@ static const struct recipe_key run_keys[] = {
     { "save.every", KEY_INTEGER, "500", 1, 1e12, "steps between checkpoints", NULL },
     { "save.last", KEY_INTEGER, "3", 1, 1e6, "checkpoints kept, the newest", NULL },
     { "save.each", KEY_INTEGER, "0", 0, 1e12, "keep those of every so many steps too; 0: none", NULL },
-    { "grid.every", KEY_INTEGER, "500", 0, 1e12, "steps between pictures of samples; 0: none", NULL },
+    { "grid.every", KEY_INTEGER, "500", 0, 1e12, "steps between pictures of samples; 0: none, also at the end", NULL },
     { "grid.images", KEY_INTEGER, "64", 1, 1e4, "samples in a picture", NULL },
 };
 

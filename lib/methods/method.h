@@ -7,8 +7,8 @@
  * log, checkpoints and model files belong to the trainer, which saves whatever
  * lies in the store and knows none of it by name but "rng".
  *
- *   training   build -> (store allocated) -> compile -> step, step, step ...
- *   a model    build -> (store allocated, weights read) -> compile -> energy, sample
+ *   training   build -> compile -> (memory) -> step, step, step ...
+ *   a model    build -> compile -> (memory, weights) -> energy, sample
  *
  * The two lives of a method have stores of their own, in which a network has
  * one name: what training keeps as the average of a region "energy", or as the
@@ -92,7 +92,6 @@ struct method {
     int (*train_compile)(void *state);
     int (*train_step)(void *state, const struct batch_source *source, bool probe,
                       struct method_shown *shown);    /* probe: energy of noise too */
-    size_t (*train_bytes)(const void *state);         /* of its programs */
     double (*train_work)(const void *state);          /* multiply-adds of a step */
     void (*train_free)(void *state);                  /* NULL and half-built too */
 
@@ -104,7 +103,6 @@ struct method {
     int (*model_stages)(const void *state);   /* pictures from noise to the image, which is
                                                * the last; NULL: that alone, and no picture
                                                * can be completed */
-    size_t (*model_bytes)(const void *state);
     void (*model_free)(void *state);
     bool model_frames;                    /* chains are shown on their way */
     const struct method_energy *energy;   /* NULL: its models cannot be composed */
