@@ -60,7 +60,7 @@ with garbage exits 6 'without a loader, asked for by name' $train -b vulkan
 says 'there is no libvulkan'
 with garbage exits 0 'and by itself the CPU is taken' \
     ebm-train --recipe ./tiny.recipe --out run --seed 7 --steps 2
-says '(vulkan: there is no libvulkan.so.1); seed 7'
+says '(vulkan: .*); seed 7'
 rm -rf run
 printf '{"file_format_version":"1.0.0","ICD":{"library_path":"%s/garbage","api_version":"1.1.0"}}\n' "$here" >bogus.json
 VK_ICD_FILENAMES=$here/bogus.json VK_DRIVER_FILES=$here/bogus.json
@@ -102,9 +102,9 @@ fails CreateComputePipelines 9 $device 5
 fails CreateDescriptorPool 2 $device 5
 fails AllocateCommandBuffers 4 $host 5
 fails QueueSubmit 1 $lost 6
-fails QueueSubmit 45 $lost 6
+fails QueueSubmit 30 $lost 6
 fails QueueSubmit 25 drop 6
-fails WaitForFences 60 $lost 6
+fails WaitForFences 35 $lost 6
 
 # --- the cache ---
 for file in cache/*; do

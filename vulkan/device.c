@@ -15,6 +15,12 @@
 
 enum { DEVICES_MAX = 64, FAMILIES_MAX = 32 };
 
+void vk_lose(struct vk *vk)
+{
+    vk->lost = true;
+    vk->f.DeviceWaitIdle(vk->device);
+}
+
 int vk_check(struct vk *vk, VkResult result, const char *what)
 {
     switch (result) {
@@ -26,7 +32,8 @@ int vk_check(struct vk *vk, VkResult result, const char *what)
         return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: the device has no memory left; "
                         "try a smaller batch", what);
     case VK_ERROR_DEVICE_LOST:
-        vk->lost = true;
+        if (vk->device && vk->f.DeviceWaitIdle)
+            vk_lose(vk);
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: the device was lost", what);
     case VK_ERROR_INCOMPATIBLE_DRIVER:
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: there is no driver", what);

@@ -220,7 +220,7 @@ static int wait_for(struct device_program *p, int lane)
     memcpy(&stamp, r->stamps->mapped + 4 * lane, sizeof stamp);
     if (stamp == STAMP)
         return EBM_OK;
-    vk->lost = true;
+    vk_lose(vk);
     return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the driver dropped work without saying so");
 }
 

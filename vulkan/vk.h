@@ -101,6 +101,10 @@ struct vk {
 /* The status and message of a failed call; EBM_OK if it did not fail. */
 int vk_check(struct vk *vk, VkResult result, const char *what);
 
+/* Nothing more is submitted; what may still run is waited for, as its memory is
+ * about to be freed. */
+void vk_lose(struct vk *vk);
+
 /* loader.c */
 int loader_open(struct vk *vk);
 int loader_device(struct vk *vk);
