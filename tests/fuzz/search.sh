@@ -31,7 +31,7 @@ fi
 lib=$srcdir/lib
 sources="$lib/context.c $lib/io.c $lib/number.c $lib/philox.c $lib/sha256.c
          $lib/safetensors_read.c $lib/recipe.c $lib/recipe_find.c $lib/text.c $lib/data/*.c
-         $lib/import/pickle.c $lib/import/foreign.c $lib/import/torch*.c"
+         $lib/import/pickle*.c $lib/import/foreign.c $lib/import/torch*.c"
 
 mkdir -p fuzz
 # The processor's own SHA-256, where configure found it.
