@@ -3,8 +3,7 @@
  * SPDX-License-Identifier: ISC
  *
  * The result's pixels are the rows, its channels the columns, as in conv_rows.c,
- * whose phases of CONV_DATA these are as well: with a stride, output pixels of
- * equal rest see the same taps.  A convolution of single pixels is a product of
+ * by phases (conv_taps.c).  A convolution of single pixels is a product of
  * matrices, whose rows are taken for images of one row.
  *
  * A task loads one band of the images, multiplies it by one panel of 32 columns
@@ -43,43 +42,6 @@ struct bf16_rows {
 };
 
 /* ---- plan ------------------------------------------------------------- */
-
-struct tap {
-    int64_t index, offset;
-};
-
-/* The taps of a phase along an axis, and where they look. */
-static int64_t axis_taps(const struct problem *v, bool y, int64_t phase, struct tap *tap)
-{
-    int64_t size = y ? v->r : v->s, stride = y ? v->stride_y : v->stride_x;
-    int64_t dilation = y ? v->dilation_y : v->dilation_x, pad = y ? v->top : v->left, n = 0;
-
-    for (int64_t i = 0; i < size; i++) {
-        int64_t to = phase + pad - i * dilation;
-        if (v->op == OP_CONV)
-            tap[n++] = (struct tap){ i, i * dilation - pad };
-        else if (to % stride == 0)
-            tap[n++] = (struct tap){ i, to / stride };
-    }
-    return n;
-}
-
-/* What all phases of an axis see. */
-static void axis_span(const struct problem *v, bool y, int64_t phases, struct tap *tap,
-                      int64_t *first, int64_t *span)
-{
-    int64_t low = INT64_MAX, high = INT64_MIN;
-
-    for (int64_t i = 0; i < phases; i++) {
-        int64_t n = axis_taps(v, y, i, tap);
-        for (int64_t t = 0; t < n; t++) {
-            low = least(low, tap[t].offset);
-            high = most(high, tap[t].offset);
-        }
-    }
-    *first = low <= high ? low : 0;
-    *span = low <= high ? high - low + 1 : 1;
-}
 
 static int plan_phase(ebm_context *ctx, struct bf16_rows *s, struct phase *ph,
                       const struct tap *ty, int64_t n_y, const struct tap *tx, int64_t n_x)
@@ -128,7 +90,7 @@ static int plan_phases(ebm_context *ctx, struct bf16_rows *s)
         struct phase *ph = &s->phase[i];
         ph->y = i / s->phases_x;
         ph->x = i % s->phases_x;
-        int64_t n_y = axis_taps(v, true, ph->y, ty), n_x = axis_taps(v, false, ph->x, tx);
+        int n_y = axis_taps(v, true, ph->y, ty), n_x = axis_taps(v, false, ph->x, tx);
         rc = plan_phase(ctx, s, ph, ty, n_y, tx, n_x);
     }
     mem_free(ctx, ty);

@@ -4,7 +4,9 @@
  *
  *   contract.c     the problem, the table of algorithms, plan and run
  *   conv_band.c    cuts the images into bands, copied with their padding
- *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels
+ *   conv_taps.c    which taps a pixel sees
+ *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels; with
+ *                  rows_plan.c and rows_pack.c, as rows.h says
  *   conv_filter.c  CONV_FILTER: the sum runs over pixels
  *   bf16_rows.c, bf16_filter.c, bf16_round.c   operands in bfloat16: bf16.h
  *   winograd.c     3x3 filters by fewer multiplications, unless `exact`, which
@@ -52,6 +54,18 @@ struct algorithm {
 };
 
 extern const struct algorithm conv_rows, conv_filter, conv_winograd, conv_winograd_filter;
+
+/* A tap along one axis: its index and the source pixel it sees, counted from the
+ * unit's. */
+struct tap {
+    int64_t index, offset;
+};
+
+/* The taps of a phase, by rising offset. */
+int axis_taps(const struct problem *v, bool y, int64_t phase, struct tap *tap);
+/* The span of offsets over all phases of an axis; `tap` is scratch. */
+void axis_span(const struct problem *v, bool y, int64_t phases, struct tap *tap,
+               int64_t *first, int64_t *span);
 
 /* Images cut into bands, the tasks of a parallel loop.  A unit is what one
  * vertical step of the filter computes; a band is some units of one image, or
