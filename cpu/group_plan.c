@@ -1,0 +1,278 @@
+/* group_plan.c - an elementwise group before it runs.
+ *
+ * SPDX-License-Identifier: ISC */
+#include "group.h"
+
+enum {
+    TILE_MAX = 1024,             /* elements */
+    REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
+};
+
+/* Merge axes that one stride can walk; drop those of size 1. */
+static void merge_axes(const struct shape *s, const struct ew_input *from, struct input *in)
+{
+    for (int i = 0; i < s->rank; i++) {
+        int last = in->rank - 1;
+        if (s->n[i] == 1)
+            continue;
+        if (last >= 0 && in->stride[last] == from->stride[i] * s->n[i]) {
+            in->n[last] *= s->n[i];
+            in->stride[last] = from->stride[i];
+        } else {
+            in->n[in->rank] = s->n[i];
+            in->stride[in->rank++] = from->stride[i];
+        }
+    }
+    if (in->rank == 0) {
+        in->n[0] = 1;
+        in->rank = 1;
+    }
+}
+
+static enum reading reading_of(const struct input *in, int tile)
+{
+    bool direct = in->type == EBM_F32;
+
+    if (in->rank == 1 && in->stride[0] == 0)
+        return READ_ONE;
+    if (in->rank == 1 && in->stride[0] == 1 && direct)
+        return READ_LINEAR;
+    if (in->rank == 2 && in->stride[0] == 0 && in->stride[1] == 1) {
+        if (in->n[1] < tile)
+            return READ_PERIOD;
+        if (direct)
+            return READ_WINDOW;
+    }
+    if (in->again >= 0 && in->inside < tile)
+        return READ_REPEAT;
+    return READ_ROWS;
+}
+
+static void find_repeats(struct input *in)
+{
+    in->again = -1;
+    in->inside = 1;
+    for (int i = in->rank - 1; i >= 0; i--) {
+        if (in->stride[i] == 0 && i < in->rank - 1) {
+            in->again = i;
+            return;
+        }
+        in->inside *= in->n[i];
+    }
+}
+
+/* Bytes of a slot, to whole cache lines. */
+static size_t slot_size(const struct input *in, int tile)
+{
+    size_t floats = (size_t)(in->inside + tile + LANES);
+
+    return (sizeof(struct slot) + floats * sizeof(float) + 63) & ~(size_t)63;
+}
+
+static int64_t weight(int op)        /* in additions, about */
+{
+    switch (op) {
+    case EW_LOAD: case EW_RAW: case EW_IMM:
+        return 0;
+    case EW_EXP: case EW_LOG: case EW_TANH: case EW_SIGMOID: case EW_SOFTPLUS:
+        return 12;
+    case EW_SIN: case EW_COS:
+        return 24;
+    case EW_DIV: case EW_SQRT:
+        return 6;
+    default:
+        return 1;
+    }
+}
+
+static size_t type_bytes(enum ebm_type type)
+{
+    return type == EBM_U8 ? 1 : 4;
+}
+
+/* Does an instruction take memory that output o overwrites?  (Inputs of other
+ * readings than these are never placed under an output.) */
+static bool reads_under(const struct group *g, const struct instruction *p, const struct output *o)
+{
+    const char *at = p->op == EW_RAW ? (const char *)g->raw
+                   : p->op == EW_LOAD && g->in[p->a].rank == 1 ? g->in[p->a].at : NULL;
+    size_t size = p->op == EW_RAW ? 4 : type_bytes(p->op == EW_LOAD ? g->in[p->a].type : EBM_F32);
+    const char *from = o->at;
+
+    return at && at < from + (size_t)g->count * type_bytes(o->type)
+        && from < at + (size_t)g->count * size;
+}
+
+/* The instruction that writes output o in place: the last that writes its
+ * register, if all later reads of memory under the output are none.  A register
+ * may stand for the memory of an input, so what a register was last set by is
+ * followed. */
+static void choose_in_place(struct group *g, int o)
+{
+    int writer = -1, setter[EW_MAX_REGS];
+
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].dst == g->out[o].reg)
+            writer = i;
+    if (writer < 0 || ew_operands(g->instr[writer].op) == 0 || g->out[o].type != EBM_F32
+        || g->instr[writer].output >= 0)
+        return;
+    for (int i = 0; i < EW_MAX_REGS; i++)
+        setter[i] = -1;
+    for (int i = 0; i < g->n_instr; i++) {
+        const struct instruction *p = &g->instr[i];
+        const int operand[3] = { p->a, p->b, p->c };
+        if (i > writer) {
+            if (reads_under(g, p, &g->out[o]))
+                return;
+            for (int k = 0; k < ew_operands(p->op); k++)
+                if (setter[operand[k]] >= 0
+                    && reads_under(g, &g->instr[setter[operand[k]]], &g->out[o]))
+                    return;
+        }
+        setter[p->dst] = i;
+    }
+    for (int i = 0; i < g->n_out; i++)       /* stored after the instructions */
+        if (i != o && setter[g->out[i].reg] >= 0
+            && reads_under(g, &g->instr[setter[g->out[i].reg]], &g->out[o]))
+            return;
+    g->instr[writer].output = (int8_t)o;
+}
+
+/* An output that is a plain input (or the raw result) on which another output
+ * lies is copied before any is stored. */
+static void choose_lifted(struct group *g, int o)
+{
+    const struct instruction *setter = NULL;
+
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].dst == g->out[o].reg)
+            setter = &g->instr[i];
+    for (int i = 0; setter && i < g->n_out; i++)
+        if (i != o && reads_under(g, setter, &g->out[i]))
+            g->out[o].lifted = true;
+}
+
+/* An output that nothing of the group lies under need not pass the caches.  It
+ * is made in a register. */
+static void choose_streamed(struct group *g, int o, int64_t whole)
+{
+    if (g->out[o].type != EBM_F32 || (size_t)whole * sizeof(float) < PAST_CACHES)
+        return;
+    for (int i = 0; i < g->n_instr; i++)
+        if (reads_under(g, &g->instr[i], &g->out[o]))
+            return;
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].output == o)
+            g->instr[i].output = -1;
+    g->out[o].streamed = true;
+}
+
+static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_group *plan,
+                      const struct memory *memory)
+{
+    int64_t made = 0;
+
+    for (int i = 0; i < g->n_in; i++) {
+        struct input *in = &g->in[i];
+        in->type = plan->in[i].type;
+        in->at = memory_at(memory, &plan->in[i].place);
+        merge_axes(&plan->shape, &plan->in[i], in);
+        find_repeats(in);
+        in->reading = reading_of(in, g->tile);
+        in->period = in->n[in->rank - 1];
+        if (in->reading == READ_REPEAT) {
+            in->block = in->inside * in->n[in->again];
+            in->slot = g->thread_scratch;
+            g->thread_scratch += slot_size(in, g->tile);
+        }
+        made += made_size(g, in);
+    }
+    if (made && !(g->made = mem_new(cpu->ctx, (size_t)made, sizeof *g->made)))
+        return EBM_ERR_NOMEM;
+    made = 0;
+    for (int i = 0; i < g->n_in; i++) {
+        g->in[i].made = g->made + made;
+        made += made_size(g, &g->in[i]);
+    }
+    return EBM_OK;
+}
+
+static void set_instructions(struct group *g, const struct ew_group *plan)
+{
+    int64_t each = 0;
+
+    for (int i = 0; i < g->n_instr; i++) {
+        const struct ew_instr *from = &plan->instr[i];
+        struct instruction *p = &g->instr[i];
+        p->op = from->op;
+        p->dst = from->dst;
+        p->a = from->a;
+        p->b = from->b;
+        p->c = from->c;
+        p->output = -1;
+        for (int j = 0; j < LANES; j++)
+            p->imm[j] = from->imm;
+        if (p->op == EW_IOTA) {
+            p->size = plan->shape.n[p->a];
+            p->inner = 1;
+            for (int j = p->a + 1; j < plan->shape.rank; j++)
+                p->inner *= plan->shape.n[j];
+        }
+        each += weight(p->op);
+    }
+    g->work = g->count * (each + g->n_in + g->n_out);
+}
+
+int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
+              const float *raw, int64_t whole, struct group **group)
+{
+    ebm_context *ctx = cpu->ctx;
+    struct group *g = mem_new(ctx, 1, sizeof *g);
+
+    *group = g;
+    if (!g)
+        return EBM_ERR_NOMEM;
+    g->k = cpu->kernels;
+    g->count = shape_count(&plan->shape);
+    g->n_in = plan->n_in;
+    g->n_out = plan->n_out;
+    g->n_instr = plan->n_instr;
+    g->n_regs = plan->n_regs;
+    g->raw = raw;
+    g->tile = REGISTER_BYTES / (int)sizeof(float) / (g->n_regs ? g->n_regs : 1) & -LANES;
+    if (g->tile > TILE_MAX)
+        g->tile = TILE_MAX;
+    g->thread_scratch = ((size_t)g->n_regs * (size_t)g->tile * sizeof(float) + 63) & ~(size_t)63;
+    g->in = mem_new(ctx, (size_t)g->n_in + 1, sizeof *g->in);
+    g->out = mem_new(ctx, (size_t)g->n_out + 1, sizeof *g->out);
+    g->instr = mem_new(ctx, (size_t)g->n_instr + 1, sizeof *g->instr);
+    if (!g->in || !g->out || !g->instr)
+        return EBM_ERR_NOMEM;
+    if (set_inputs(cpu, g, plan, memory) < 0)
+        return EBM_ERR_NOMEM;
+    set_instructions(g, plan);
+    for (int i = 0; i < g->n_out; i++) {
+        g->out[i].at = memory_at(memory, &plan->out[i].place);
+        g->out[i].type = plan->out[i].type;
+        g->out[i].reg = plan->out[i].reg;
+    }
+    for (int i = 0; i < g->n_out; i++) {
+        choose_in_place(g, i);
+        choose_lifted(g, i);
+        if (plan->out[i].place.space != SPACE_STRIP)
+            choose_streamed(g, i, whole);
+    }
+    return EBM_OK;
+}
+
+void group_free(const struct cpu *cpu, struct group *g)
+{
+    if (!g)
+        return;
+    mem_free(cpu->ctx, g->in);
+    mem_free(cpu->ctx, g->out);
+    mem_free(cpu->ctx, g->instr);
+    mem_free(cpu->ctx, g->made);
+    mem_free(cpu->ctx, g);
+}
