@@ -81,6 +81,8 @@ static const struct layer {
     { "product 1024x1024x1024",     1024,  1, 1024, 0, 1, 0, 1024,  1,  0 },
     { "product 4096x64x64",         4096,  1,   64, 0, 1, 0,  64,   1,  0 },
     { "product 64x1000x1000",         64,  1, 1000, 0, 1, 0, 1000,  1,  0 },
+    { "product 18432x64x32",       18432,  1,   64, 0, 1, 0,   32,  1,  0 },
+    { "product 1152x32x96",         1152,  1,   32, 0, 1, 0,   96,  1,  0 },
 };
 
 static struct node node_of_layer(const struct layer *v, enum op op, struct shape *a,

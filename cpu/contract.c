@@ -6,6 +6,7 @@
 struct contract {
     const struct algorithm *algorithm;   /* NULL: the result has no elements */
     void *self;
+    bool swapped;                        /* it takes b first, then a */
     size_t packed, scratch;
     float *kept;                         /* packed, if it outlives a run */
     int64_t uses;                        /* pixels or rows that an element of b serves */
@@ -14,6 +15,8 @@ struct contract {
 /* Packing an element of b takes about as long as so many multiplications with
  * it; where it serves many more, keeping it gains nothing that is worth memory. */
 enum { FEW_USES = 1 << 12 };
+
+enum { HIGH = 128, SLIM = 4 };       /* rows of a matrix; by its columns */
 
 /* Best first; each says when it applies. */
 static const struct algorithm *const algorithms[] = {
@@ -90,14 +93,44 @@ static bool addressable(const struct shape *s)
     return true;
 }
 
-int contract_plan(const struct cpu *cpu, const struct problem *v, struct contract **contract)
+/* The gradient of a weight is a' b of two high matrices: the filter gradient of a
+ * 1x1 convolution whose pixels are the rows of both, k those of a, c of b.  There
+ * the sum is cut over threads and nothing is transposed. */
+static bool sums_over_rows(const struct problem *v)
+{
+    return v->op == OP_MATMUL && v->ta && !v->tb && v->batch == 1
+        && v->depth >= HIGH
+        && v->depth >= SLIM * most(v->rows, v->columns);     /* of square ones the result
+                                      * is large, and so are the slots: bench/contract.c */
+}
+
+static struct problem over_rows(const struct problem *v)
+{
+    struct problem to = *v;
+
+    to.op = OP_CONV_FILTER;
+    to.n = to.w = to.q = to.r = to.s = to.groups = 1;
+    to.stride_y = to.stride_x = to.dilation_y = to.dilation_x = 1;
+    to.h = to.p = v->depth;
+    to.c = v->columns;
+    to.k = v->rows;
+    return to;
+}
+
+int contract_plan(const struct cpu *cpu, const struct problem *problem, struct contract **contract)
 {
     struct contract *self = mem_new(cpu->ctx, 1, sizeof *self);
+    struct problem turned;
+    const struct problem *v = problem;
     int rc;
 
     *contract = NULL;
     if (!self)
         return EBM_ERR_NOMEM;
+    if ((self->swapped = sums_over_rows(v))) {
+        turned = over_rows(v);
+        v = &turned;
+    }
     for (size_t i = 0; i < COUNT(algorithms) && !self->algorithm; i++)
         if (algorithms[i]->applies(v))
             self->algorithm = algorithms[i];
@@ -162,7 +195,8 @@ const char *contract_algorithm(const struct contract *contract)
 
 int64_t contract_keep(const struct cpu *cpu, struct contract *contract, int64_t limit)
 {
-    if (contract->packed == 0 || contract->packed > (size_t)limit || contract->uses > FEW_USES)
+    if (contract->packed == 0 || contract->packed > (size_t)limit || contract->uses > FEW_USES
+        || contract->swapped)
         return 0;
     contract->kept = mem_new(cpu->ctx, contract->packed, 1);
     return contract->kept ? (int64_t)contract->packed : EBM_ERR_NOMEM;
@@ -180,7 +214,9 @@ void contract_run(const struct cpu *cpu, const struct contract *contract, const 
     float *packed = contract->kept ? contract->kept : scratch;
     float *rest = (float *)((char *)scratch + (contract->kept ? 0 : contract->packed));
 
-    if (contract->algorithm)
+    if (contract->swapped)
+        contract->algorithm->run(cpu, contract->self, b, a, out, packed, rest, epilogue);
+    else if (contract->algorithm)
         contract->algorithm->run(cpu, contract->self, a, same && contract->kept ? NULL : b, out,
                                  packed, rest, epilogue);
 }
