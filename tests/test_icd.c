@@ -112,7 +112,8 @@ static void check_step(ebm_context *ctx, ebm_backend *backend, double tolerance)
         .past = ebm_feed(t.g, "past", EBM_F32, 4, past),
         .labels = labels_of(t.g, batch[0], spec.labels),
     };
-    struct icd_loss loss = icd_loss(&net, &spec, &l, &in);
+    const struct icd_trained trained = icd_trained_of(&net, &spec);
+    struct icd_loss loss = icd_loss(&trained, &l, &in);
     ebm_val grad = ebm_add(t.g, ebm_grad_region(t.g, loss.cd, "net"), ebm_grad_region(t.g, loss.kl, "net"));
     ebm_output(t.g, &out, loss.ends);
     ebm_output(t.g, &out, loss.cd);

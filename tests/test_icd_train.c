@@ -7,6 +7,7 @@
 #include <string.h>
 #include "context.h"
 #include "io.h"
+#include "methods/icd_settings.h"
 #include "run.h"
 #include "safetensors.h"
 #include "tap.h"
@@ -139,6 +140,31 @@ static void test_switches(void)
     }
 }
 
+/* Between rounds of sampling images are changed as in training, but for what is
+ * set otherwise. */
+static void test_turns(void)
+{
+    static const struct { const char *text; bool flip; double grey; } cases[] = {
+        { "method = icd\n", true, 0.2 },
+        { "method = icd\naugment.flip = false\naugment.grey = 0.5\n", false, 0.5 },
+        { "method = icd\nsample.flip = false\nsample.grey = 0\n", false, 0 },
+        { "method = icd\naugment.grey = 0\nsample.grey = 0.1\n", true, 0.1 },
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct method *method;
+        struct recipe *recipe = NULL;
+        struct augment a = { 0 };
+        if (recipe_new(ctx, &recipe) >= 0
+            && recipe_parse(recipe, cases[i].text, strlen(cases[i].text), "it") >= 0
+            && method_declare(ctx, recipe, &method) >= 0)
+            a = icd_augment_of(recipe, true);
+        tap_ok(a.flip == cases[i].flip && fabs(a.grey - cases[i].grey) < 1e-12, "between rounds, case %zu: %s, grey %g",
+               i, a.flip ? "mirrored" : "not mirrored", a.grey);
+        recipe_free(recipe);
+    }
+}
+
 static void test_refusals(void)
 {
     static const char *const wrong[] = { "data.low=-1", "augment.blur=4", "augment.area=0.5", "buffer.size=3",
@@ -202,6 +228,7 @@ int main(void)
     test_ring();
     test_same();
     test_switches();
+    test_turns();
     test_refusals();
     test_model();
     run_remove(ctx, ROOT);

@@ -33,10 +33,9 @@
 #include "context.h"
 #include "energy_model.h"
 #include "guard.h"
-#include "profile.h"
+#include "programs.h"
 #include "settings.h"
 #include "walk.h"
-#include "work.h"
 
 static const struct recipe_key cd_keys[] = {
     { "cd.penalty", KEY_NUMBER, "0.1", 0, 1e6, "weight of the squared energies", NULL },
@@ -56,11 +55,6 @@ enum { F_LOSS, F_DATA, F_SAMPLES, F_GRADIENT, F_RATE, F_ACCEPTED, F_USUAL, F_COU
 
 enum { BIRTH, RAISE, START, LANGEVIN, UPDATE, PROBE, PROGRAMS };
 static const char *const labels[] = { "birth", "raise", "start", "langevin", "update", "probe" };
-
-struct program {                 /* with no outputs: there is none */
-    ebm_outputs out;
-    ebm_program *program;
-};
 
 struct cd {
     struct method_site site;
@@ -283,14 +277,12 @@ static int train_build(const struct method_site *site, void **state)
     cd->burn_in = (int)recipe_integer(recipe, "buffer.burn_in");
     if (cd->buffer > 0 && cd->burn_in > 0)
         cd->newborn = llround(recipe_number(recipe, "buffer.fresh") * (double)cd->batch);
-    cd->bytes = (size_t)(site->image[0] * site->image[1] * site->image[2]) * sizeof(float);
-    if (!size_mul(cd->bytes, (size_t)cd->batch, &cd->bytes))
-        return ebm_fail(site->ctx, EBM_ERR_ARG, "batch = %lld images are too many", (long long)cd->batch);
     if (cd->buffer > 0 && cd->buffer < cd->batch)
         return ebm_fail(site->ctx, EBM_ERR_ARG, "buffer.size = %lld is less than batch = %lld: "
                         "a buffer gives each chain a row of its own (0: no buffer)",
                         (long long)cd->buffer, (long long)cd->batch);
-    if ((status = optimiser_of(site->ctx, recipe, &cd->optimiser)) < 0
+    if ((status = batch_bytes(site, "batch", &cd->bytes)) < 0
+        || (status = optimiser_of(site->ctx, recipe, &cd->optimiser)) < 0
         || (status = ebm_graph_new(site->store, &cd->g)) < 0)
         return status;
 
@@ -309,16 +301,8 @@ static int train_build(const struct method_site *site, void **state)
 static int train_compile(void *state)
 {
     struct cd *cd = state;
-    int status = EBM_OK;
 
-    for (int i = 0; i < PROGRAMS && status >= 0; i++) {
-        struct program *p = &cd->programs[i];
-        if (p->out.count)
-            status = ebm_compile(cd->g, p->out.count, p->out.list, &p->program);
-        if (p->program)
-            program_label(p->program, labels[i]);
-    }
-    return status;
+    return programs_compile(cd->g, cd->programs, PROGRAMS, labels);
 }
 
 static int run(struct cd *cd, int program, int times)
@@ -373,11 +357,8 @@ static double train_work(const void *state)
 {
     const struct cd *cd = state;
     const double times[PROGRAMS] = { 1, cd->burn_in, 1, cd->steps, 1, 0 };
-    double work = 0;
 
-    for (int i = 0; i < PROGRAMS; i++)
-        work += times[i] * graph_work(cd->g, cd->programs[i].out.count, cd->programs[i].out.list);
-    return work;
+    return programs_work(cd->g, cd->programs, PROGRAMS, times);
 }
 
 static void train_free(void *state)
@@ -386,8 +367,7 @@ static void train_free(void *state)
 
     if (!cd)
         return;
-    for (int i = 0; i < PROGRAMS; i++)
-        ebm_program_free(cd->programs[i].program);
+    programs_free(cd->programs, PROGRAMS);
     ebm_graph_free(cd->g);
     mem_free(cd->site.ctx, cd);
 }

@@ -14,11 +14,12 @@
 #include <math.h>
 #include <string.h>
 #include "context.h"
+#include "energy_model.h"
 #include "guard.h"
 #include "icd_model.h"
 #include "icd_settings.h"
+#include "programs.h"
 #include "walk.h"
-#include "work.h"
 
 static const struct key_table *const tables[] = {
     &icd_table, &optimiser_table, &sample_table, &icd_sample_table, &walk_table, NULL
@@ -33,6 +34,7 @@ enum { SHOWN_CD = SHOWN_COMMON, SHOWN_KL, SHOWN_DISTANCE };
 enum { F_LOSS, F_DATA, F_SAMPLES, F_GRADIENT, F_RATE, F_ACCEPTED, F_USUAL, F_CD, F_KL, F_DISTANCE, F_COUNT };
 
 enum { START, LANGEVIN, UPDATE, PROBE, PROGRAMS };
+static const char *const labels[] = { "start", "langevin", "update", "probe" };
 
 struct icd {
     struct method_site site;
@@ -43,7 +45,7 @@ struct icd {
     ebm_optimiser optimiser;
     ebm_graph *g;
     ebm_val fetched, noise_energy;
-    struct { ebm_outputs out; ebm_program *program; } programs[PROGRAMS];
+    struct program programs[PROGRAMS];
 
     /* Leaves. */
     int64_t shape[4];                    /* of a batch */
@@ -189,6 +191,7 @@ static struct icd_loss build_loss(struct icd *m, struct icd_net *net, ebm_val *r
     ebm_graph *g = m->g;
     struct recipe *recipe = m->site.recipe;
     struct icd_loss_spec spec = loss_of(m), without = spec;
+    struct icd_trained trained = icd_trained_of(&net->net, &net->spec);
     ebm_val noise = ebm_normal(g, m->counter, DRAW_NOISED, 4, m->shape);
     ebm_val after = ebm_offset(g, m->batches, 1);
     struct icd_loss_in in = {
@@ -200,12 +203,12 @@ static struct icd_loss build_loss(struct icd *m, struct icd_net *net, ebm_val *r
     *row = rows_to_write(m);
     if (spec.entropy != 0) {
         without.entropy = 0;
-        ebm_val ends = icd_loss(&net->net, &net->spec, &without, &in).ends;
+        ebm_val ends = icd_loss(&trained, &without, &in).ends;
         in.past = draw_images(m, write_rows(m, *row, ends), after, recipe_integer(recipe, "icd.past"), true);
         in.active = ebm_less(g, ebm_const(g, (double)recipe_integer(recipe, "icd.past_after")),
                              filled(m, after));
     }
-    return icd_loss(&net->net, &net->spec, &spec, &in);
+    return icd_loss(&trained, &spec, &in);
 }
 
 static void build_update(struct icd *m)
@@ -282,10 +285,8 @@ static int train_build(const struct method_site *site, void **state)
     size = recipe_integer(recipe, "buffer.size");
     /* While it fills, whole batches come in. */
     m->rows = m->reservoir ? (size + m->batch - 1) / m->batch * m->batch : size;
-    m->bytes = (size_t)(site->image[0] * site->image[1] * site->image[2]) * sizeof(float);
-    if (!size_mul(m->bytes, (size_t)m->batch, &m->bytes))
-        return ebm_fail(site->ctx, EBM_ERR_ARG, "batch = %lld images are too many", (long long)m->batch);
-    if ((status = check(m)) < 0
+    if ((status = batch_bytes(site, "batch", &m->bytes)) < 0
+        || (status = check(m)) < 0
         || (status = optimiser_of(site->ctx, recipe, &m->optimiser)) < 0
         || (status = ebm_graph_new(site->store, &m->g)) < 0)
         return status;
@@ -302,24 +303,21 @@ static int train_build(const struct method_site *site, void **state)
 static int train_compile(void *state)
 {
     struct icd *m = state;
-    int status = EBM_OK;
 
-    for (int i = 0; i < PROGRAMS && status >= 0; i++)
-        status = ebm_compile(m->g, m->programs[i].out.count, m->programs[i].out.list, &m->programs[i].program);
-    return status;
+    return programs_compile(m->g, m->programs, PROGRAMS, labels);
 }
 
-static int give_labels(struct icd *m, const int32_t *labels)
+static int give_labels(struct icd *m, const int32_t *classes)
 {
     static const int told[] = { LANGEVIN, UPDATE, PROBE };
     int status = EBM_OK;
 
-    if (m->classes && !labels)
+    if (m->classes && !classes)
         return ebm_fail(m->site.ctx, EBM_ERR_ARG, "icd.labels = %lld, and the data have no labels",
                         (long long)m->classes);
     for (size_t i = 0; m->classes && i < COUNT(told) && status >= 0; i++)
-        status = ebm_program_set(m->programs[told[i]].program, "labels", labels,
-                                 (size_t)m->batch * sizeof *labels);
+        status = ebm_program_set(m->programs[told[i]].program, "labels", classes,
+                                 (size_t)m->batch * sizeof *classes);
     return status;
 }
 
@@ -346,13 +344,13 @@ static int train_step(void *state, const struct batch_source *source, bool probe
     struct icd *m = state;
     ebm_program *update = m->programs[UPDATE].program;
     const float *images;
-    const int32_t *labels = NULL;
+    const int32_t *classes = NULL;
     float f[F_COUNT];
     int status;
 
-    if ((status = source->next(source->user, &images, m->classes ? &labels : NULL)) < 0
+    if ((status = source->next(source->user, &images, m->classes ? &classes : NULL)) < 0
         || (status = ebm_program_set(update, "data", images, m->bytes)) < 0
-        || (status = give_labels(m, labels)) < 0
+        || (status = give_labels(m, classes)) < 0
         || (probe && (status = run_probe(m, &shown->values[SHOWN_NOISE])) < 0)
         || (status = ebm_program_run(m->programs[START].program, 1)) < 0
         || (m->steps > 1 && (status = ebm_program_run(m->programs[LANGEVIN].program, m->steps - 1)) < 0)
@@ -370,11 +368,8 @@ static double train_work(const void *state)
 {
     const struct icd *m = state;
     const double times[PROGRAMS] = { [START] = 1, [LANGEVIN] = m->steps - 1, [UPDATE] = 1 };
-    double work = 0;
 
-    for (int i = 0; i < PROGRAMS; i++)
-        work += times[i] * graph_work(m->g, m->programs[i].out.count, m->programs[i].out.list);
-    return work;
+    return programs_work(m->g, m->programs, PROGRAMS, times);
 }
 
 static void train_free(void *state)
@@ -383,8 +378,7 @@ static void train_free(void *state)
 
     if (!m)
         return;
-    for (int i = 0; i < PROGRAMS; i++)
-        ebm_program_free(m->programs[i].program);
+    programs_free(m->programs, PROGRAMS);
     ebm_graph_free(m->g);
     mem_free(m->site.ctx, m);
 }
@@ -396,7 +390,7 @@ const struct method method_icd = {
     .train_build = train_build, .train_compile = train_compile, .train_step = train_step,
     .train_work = train_work, .train_free = train_free,
     .energy = &icd_energy, .model_frames = true,
-    .model_build = icd_model_build, .model_compile = icd_model_compile,
-    .model_energy = icd_model_energy, .model_sample = icd_model_sample,
-    .model_free = icd_model_free,
+    .model_build = icd_model_build, .model_compile = energy_model_compile,
+    .model_energy = energy_model_energy, .model_sample = energy_model_sample,
+    .model_free = energy_model_free,
 };

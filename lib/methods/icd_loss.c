@@ -13,10 +13,20 @@
 #include "build.h"
 #include "icd_loss.h"
 
-ebm_val icd_end(ebm_net *net, const struct icd_spec *spec, ebm_val y, ebm_val labels, ebm_val step)
+static ebm_val energies_of_spec(ebm_net *net, const void *spec, ebm_val x, ebm_val labels)
 {
-    ebm_graph *g = net->graph;
-    ebm_val dy = ebm_grad(g, ebm_sum_all(g, icd_energies(net, spec, y, labels)), y);
+    return icd_energies(net, spec, x, labels);
+}
+
+struct icd_trained icd_trained_of(ebm_net *net, const struct icd_spec *spec)
+{
+    return (struct icd_trained){ net, energies_of_spec, spec };
+}
+
+ebm_val icd_end(const struct icd_trained *t, ebm_val y, ebm_val labels, ebm_val step)
+{
+    ebm_graph *g = t->net->graph;
+    ebm_val dy = ebm_grad(g, ebm_sum_all(g, t->energies(t->net, t->spec, y, labels)), y);
 
     return ebm_clamp(g, ebm_sub(g, y, ebm_mul(g, step, dy)), 0, 1);
 }
@@ -69,27 +79,27 @@ static ebm_val mean_square(ebm_graph *g, ebm_val a)
 
 /* Energies of two halves in one pass: the larger the batch, the better the
  * device is used. */
-static ebm_val both_energies(ebm_net *net, const struct icd_spec *spec, const struct icd_loss_in *in,
+static ebm_val both_energies(const struct icd_trained *t, const struct icd_loss_in *in,
                              ebm_val ends)
 {
-    ebm_graph *g = net->graph;
+    ebm_graph *g = t->net->graph;
     ebm_val x = ebm_concat(g, 0, 2, (ebm_val[]){ in->data, ends });
     ebm_val labels = in->labels ? ebm_concat(g, 0, 2, (ebm_val[]){ in->labels, in->labels }) : 0;
 
-    return icd_energies(net, spec, x, labels);
+    return t->energies(t->net, t->spec, x, labels);
 }
 
-static ebm_val kl_terms(ebm_net *net, const struct icd_spec *spec, const struct icd_loss_spec *l,
+static ebm_val kl_terms(const struct icd_trained *t, const struct icd_loss_spec *l,
                         const struct icd_loss_in *in, ebm_val xhat, ebm_val labels, ebm_val *entropy)
 {
-    ebm_graph *g = net->graph;
-    ebm_net frozen = *net;
+    ebm_graph *g = t->net->graph;
+    ebm_net frozen = *t->net;
     ebm_val kl = ebm_const(g, 0);
 
     frozen.frozen = true;
     frozen.effects = NULL;               /* spectral norm learns in the other passes */
     if (l->kl != 0)
-        kl = ebm_scale(g, ebm_mean_all(g, icd_energies(&frozen, spec, xhat, labels)), l->kl);
+        kl = ebm_scale(g, ebm_mean_all(g, t->energies(&frozen, t->spec, xhat, labels)), l->kl);
     if (l->entropy != 0 && in->past) {
         *entropy = icd_log_distance(g, xhat, in->past);
         ebm_val term = ebm_scale(g, *entropy, l->entropy);
@@ -98,10 +108,9 @@ static ebm_val kl_terms(ebm_net *net, const struct icd_spec *spec, const struct 
     return kl;
 }
 
-struct icd_loss icd_loss(ebm_net *net, const struct icd_spec *spec, const struct icd_loss_spec *l,
-                         const struct icd_loss_in *in)
+struct icd_loss icd_loss(const struct icd_trained *t, const struct icd_loss_spec *l, const struct icd_loss_in *in)
 {
-    ebm_graph *g = net->graph;
+    ebm_graph *g = t->net->graph;
     struct icd_loss loss = { 0 };
     int64_t n[EBM_MAX_RANK];
     ebm_val step = ebm_const(g, l->step);
@@ -111,15 +120,15 @@ struct icd_loss icd_loss(ebm_net *net, const struct icd_spec *spec, const struct
         return loss;
     int64_t count = wanted && l->kl_images < n[0] ? l->kl_images : n[0];
     ebm_val labels = in->labels ? rows(g, in->labels, 0, count) : 0;
-    ebm_val xhat = icd_end(net, spec, rows(g, in->noised, 0, count), labels, step);
+    ebm_val xhat = icd_end(t, rows(g, in->noised, 0, count), labels, step);
     loss.ends = ebm_stop(g, xhat);
     if (count < n[0]) {                  /* the others take no second derivative */
         ebm_val others = in->labels ? rows(g, in->labels, count, n[0] - count) : 0;
-        ebm_val rest = icd_end(net, spec, rows(g, in->noised, count, n[0] - count), others, step);
+        ebm_val rest = icd_end(t, rows(g, in->noised, count, n[0] - count), others, step);
         loss.ends = ebm_concat(g, 0, 2, (ebm_val[]){ loss.ends, ebm_stop(g, rest) });
     }
 
-    ebm_val e = both_energies(net, spec, in, loss.ends);
+    ebm_val e = both_energies(t, in, loss.ends);
     ebm_val data = rows(g, e, 0, n[0]), samples = rows(g, e, n[0], n[0]);
     loss.cd = ebm_sub(g, ebm_mean_all(g, data), ebm_mean_all(g, samples));
     if (l->penalty != 0)
@@ -128,6 +137,6 @@ struct icd_loss icd_loss(ebm_net *net, const struct icd_spec *spec, const struct
     loss.data = ebm_mean_all(g, ebm_sum(g, data, 1u << 1));
     loss.samples = ebm_mean_all(g, ebm_sum(g, samples, 1u << 1));
     if (wanted)
-        loss.kl = kl_terms(net, spec, l, in, xhat, labels, &loss.entropy);
+        loss.kl = kl_terms(t, l, in, xhat, labels, &loss.entropy);
     return loss;
 }

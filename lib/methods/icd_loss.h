@@ -7,6 +7,15 @@
 
 #include "nets/icd.h"
 
+/* What is trained: energies [n,scales] of x [n,...] by the weights of a network;
+ * icd_energies() with its spec, or any other. */
+struct icd_trained {
+    ebm_net *net;
+    ebm_val (*energies)(ebm_net *net, const void *spec, ebm_val x, ebm_val labels);
+    const void *spec;
+};
+struct icd_trained icd_trained_of(ebm_net *net, const struct icd_spec *spec);
+
 struct icd_loss_spec {
     double step;                 /* of Langevin dynamics */
     double penalty, kl, entropy; /* weights of squared energies, of the energy of
@@ -33,11 +42,10 @@ struct icd_loss {
 
 /* The noised chains after the gradient of the step: clamp(y - step dE/dy, 0, 1).
  * Gradients flow into the weights through dE/dy. */
-ebm_val icd_end(ebm_net *net, const struct icd_spec *spec, ebm_val y, ebm_val labels, ebm_val step);
+ebm_val icd_end(const struct icd_trained *t, ebm_val y, ebm_val labels, ebm_val step);
 
-/* The loss is cd + kl; net is the network that is trained. */
-struct icd_loss icd_loss(ebm_net *net, const struct icd_spec *spec, const struct icd_loss_spec *l,
-                         const struct icd_loss_in *in);
+/* The loss is cd + kl. */
+struct icd_loss icd_loss(const struct icd_trained *t, const struct icd_loss_spec *l, const struct icd_loss_in *in);
 
 /* Mean over samples of the log of the Euclidean distance to the nearest of `past`. */
 ebm_val icd_log_distance(ebm_graph *g, ebm_val samples, ebm_val past);

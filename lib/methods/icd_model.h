@@ -1,17 +1,12 @@
-/* icd_model.h - improved contrastive divergence: the model side of the method.
+/* icd_model.h - improved contrastive divergence: how its models are built; the
+ * rest is energy_model.h's.
  *
- * SPDX-License-Identifier: ISC
- *
- * The functions are those of struct method. */
+ * SPDX-License-Identifier: ISC */
 #ifndef EBM_ICD_MODEL_H
 #define EBM_ICD_MODEL_H
 
 #include "method.h"
 
 int icd_model_build(const struct method_site *site, void **state);
-int icd_model_compile(void *state);
-int icd_model_energy(void *state, const float *images, float *energies);
-int icd_model_sample(void *state, const struct method_draw *draw, float *images);
-void icd_model_free(void *state);
 
 #endif

@@ -47,7 +47,9 @@ static const struct recipe_key sample_keys[] = {
       "augmentation as in training", NULL },
     { "sample.round_steps", KEY_INTEGER, "20", 1, 1e6, "steps of a round, as those of the first phase", NULL },
     { "sample.area", KEY_NUMBERS, "0.08, 1", 0, 1, "as augment.area, between rounds", NULL },
+    { "sample.flip", KEY_BOOL, "true", 0, 0, "mirror between rounds, where augment.flip does", NULL },
     { "sample.colour", KEY_NUMBER, "1", 0, 1, "as augment.colour", NULL },
+    { "sample.grey", KEY_NUMBER, "-1", -1, 1, "as augment.grey; below 0: the same", NULL },
     { "sample.blur", KEY_INTEGER, "0", 0, 63, "as augment.blur", NULL },
     { "sample.label", KEY_INTEGER, "-1", -2, 100000, "class that is drawn; -1: any, by chance; -2: none, "
       "as if it were told nothing", NULL },
@@ -128,10 +130,11 @@ ebm_val icd_langevin(ebm_graph *g, ebm_energy_fn *energy, void *user, ebm_val x,
 
 struct augment icd_augment_of(struct recipe *recipe, bool sampling)
 {
+    double grey = sampling ? recipe_number(recipe, "sample.grey") : -1;
     struct augment a = {
-        .flip = recipe_bool(recipe, "augment.flip"),
+        .flip = recipe_bool(recipe, "augment.flip") && (!sampling || recipe_bool(recipe, "sample.flip")),
         .colour = recipe_number(recipe, sampling ? "sample.colour" : "augment.colour"),
-        .grey = recipe_number(recipe, "augment.grey"),
+        .grey = grey < 0 ? recipe_number(recipe, "augment.grey") : grey,
         .blur = (int)recipe_integer(recipe, sampling ? "sample.blur" : "augment.blur"),
     };
     const double *area;
