@@ -78,6 +78,27 @@ mv run whole
 ls cache/vulkan-*.bin >again 2>/dev/null
 ok $? 'leaves its pipelines in the cache'
 
+# --- how work is submitted ---
+# counted NAME: of the last run with EBM_VULKAN_COUNTS
+counted() {
+    sed -n "s/^$1 //p" counts
+}
+EBM_VULKAN_COUNTS=$here/counts
+export EBM_VULKAN_COUNTS
+with "$faults" exits 0 'again, counted' $train -b vulkan:0 --out counted
+few=$(counted submissions)
+[ "$(counted 'in flight')" -le 2 ]
+ok $? 'at most two submissions are in flight'
+EBM_VULKAN_LIMITS=minimum
+export EBM_VULKAN_LIMITS
+with "$faults" exits 0 'on a slow device' $train -b vulkan:0 --out slow
+[ "$(counted submissions)" -gt $((2 * few)) ] && [ "$(counted 'in flight')" -le 2 ]
+ok $? "runs are cut into $(counted submissions) submissions, not $few, two in flight"
+cmp -s slow/model.safetensors whole/model.safetensors
+ok $? 'and give the same model'
+unset EBM_VULKAN_COUNTS EBM_VULKAN_LIMITS
+rm -rf slow counted
+
 # fails FUNCTION N RESULT STATUS: training ends with this status; if it left a
 # checkpoint, the run goes on from there to the model of the whole one
 fails() {
@@ -102,9 +123,9 @@ fails CreateComputePipelines 9 $device 5
 fails CreateDescriptorPool 2 $device 5
 fails AllocateCommandBuffers 4 $host 5
 fails QueueSubmit 1 $lost 6
-fails QueueSubmit 30 $lost 6
-fails QueueSubmit 25 drop 6
-fails WaitForFences 35 $lost 6
+fails QueueSubmit 20 $lost 6
+fails QueueSubmit 21 drop 6
+fails WaitForFences 19 $lost 6
 
 # --- the cache ---
 for file in cache/*; do

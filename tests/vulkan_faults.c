@@ -5,7 +5,10 @@
  * It hands every call on to the library that EBM_REAL_VULKAN names, but counts
  * those below.  EBM_VULKAN_FAULT=function:n:result makes the n-th call of this
  * function, and all later ones, return `result` (a VkResult); "drop" for
- * QueueSubmit signals the fence and does nothing, as some drivers do. */
+ * QueueSubmit signals the fence and does nothing, as some drivers do.
+ *
+ * When the device is closed, EBM_VULKAN_COUNTS names a file to which goes how many
+ * submissions there were and how many of them at most were in flight. */
 #define VK_NO_PROTOTYPES
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -56,12 +59,36 @@ WRAP(CreateDescriptorPool, (VkDevice d, const VkDescriptorPoolCreateInfo *i,
                             const VkAllocationCallbacks *a, VkDescriptorPool *p), d, i, a, p)
 WRAP(AllocateCommandBuffers, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *c),
      d, i, c)
-WRAP(WaitForFences, (VkDevice d, uint32_t n, const VkFence *f, VkBool32 all, uint64_t t),
-     d, n, f, all, t)
+
+static struct { long submissions, flying, most; } counts;
+
+static PFN_vkWaitForFences real_WaitForFences;
+static VKAPI_ATTR VkResult VKAPI_CALL WaitForFences(VkDevice d, uint32_t n, const VkFence *f, VkBool32 all,
+                                                    uint64_t t)
+{
+    counts.flying -= n;
+    return fails("WaitForFences") ? (VkResult)fault.result : real_WaitForFences(d, n, f, all, t);
+}
+
+static PFN_vkDestroyDevice real_DestroyDevice;
+static VKAPI_ATTR void VKAPI_CALL DestroyDevice(VkDevice d, const VkAllocationCallbacks *a)
+{
+    const char *path = getenv("EBM_VULKAN_COUNTS");
+    FILE *file = path ? fopen(path, "w") : NULL;
+
+    if (file) {
+        fprintf(file, "submissions %ld\nin flight %ld\n", counts.submissions, counts.most);
+        fclose(file);
+    }
+    real_DestroyDevice(d, a);
+}
 
 static PFN_vkQueueSubmit real_QueueSubmit;
 static VKAPI_ATTR VkResult VKAPI_CALL QueueSubmit(VkQueue q, uint32_t n, const VkSubmitInfo *i, VkFence f)
 {
+    counts.submissions += n;
+    counts.flying += n;
+    counts.most = counts.flying > counts.most ? counts.flying : counts.most;
     if (!fails("QueueSubmit"))
         return real_QueueSubmit(q, n, i, f);
     return fault.drop ? real_QueueSubmit(q, 0, NULL, f) : (VkResult)fault.result;
@@ -77,7 +104,7 @@ static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
     }
     OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
     OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
-    OURS(WaitForFences) OURS(QueueSubmit)
+    OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice)
     return NULL;
 }
 

@@ -131,6 +131,16 @@ static int find_queue(struct vk *vk)
     return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the device does not compute");
 }
 
+/* Operations in 50 ms on a slow device of its kind. */
+static double work_of(VkPhysicalDeviceType type)
+{
+    return type == VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU ? 5e10
+         : type == VK_PHYSICAL_DEVICE_TYPE_CPU ? 5e8 : 5e9;
+}
+
+/* So little that the smallest training takes several submissions. */
+static const double LITTLE_WORK = 1 << 15;
+
 static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint64_t allocation)
 {
     const char *pretended = getenv("EBM_VULKAN_LIMITS");
@@ -142,7 +152,8 @@ static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint6
         .range = p->limits.maxStorageBufferRange, .allocation = allocation,
         .groups = p->limits.maxComputeWorkGroupCount[0] < p->limits.maxComputeWorkGroupCount[1]
                 ? p->limits.maxComputeWorkGroupCount[0] : p->limits.maxComputeWorkGroupCount[1],
-        .buffers = p->limits.maxPerStageDescriptorStorageBuffers };
+        .buffers = p->limits.maxPerStageDescriptorStorageBuffers,
+        .work = work_of(p->deviceType) };
     vk->f.GetPhysicalDeviceMemoryProperties(vk->physical, &vk->memory);
     /* A discrete GPU may show all its memory too, but reading it is slow. */
     for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
@@ -151,8 +162,10 @@ static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint6
             vk->shared = true;
     if (pretended && strcmp(pretended, "minimum") == 0) {
         vk->limits = (struct vk_limits){ .offset_align = 256, .range = 1 << 27,
-            .allocation = 1 << 27, .groups = 65535, .buffers = vk->limits.buffers };
+            .allocation = 1 << 27, .groups = 65535, .buffers = vk->limits.buffers,
+            .work = LITTLE_WORK };
         vk->shared = false;
+        vk->pretends = true;
     }
 }
 

@@ -163,6 +163,18 @@ static int check_limits(struct vk *vk, const struct dispatch *t, uint64_t groups
     return EBM_OK;
 }
 
+/* Of what moves memory: a byte takes as long as this many operations. */
+static const double BYTE_WORK = 8;
+
+static double work_of(const struct dispatch *t)
+{
+    double bytes = 0;
+
+    for (int i = 0; i < t->n_operands; i++)
+        bytes += (double)t->operands[i].size;
+    return BYTE_WORK * bytes;
+}
+
 int draft_emit(struct device_program *p, const struct draft_dispatch *d)
 {
     struct dispatch *t;
@@ -180,6 +192,7 @@ int draft_emit(struct device_program *p, const struct draft_dispatch *d)
     memcpy(t->bound, d->shared ? d->bound : d->operands, (size_t)t->n_bound * sizeof *t->bound);
     t->groups[0] = (uint32_t)(d->groups < most ? d->groups : most);
     t->groups[1] = (uint32_t)((d->groups + t->groups[0] - 1) / t->groups[0]);
+    t->work = d->work > 0 ? d->work : work_of(t);
     if ((rc = check_limits(p->vk, t, d->groups)) < 0)
         return rc;
     if ((rc = put_params(p, d, t)) < 0)
@@ -199,6 +212,7 @@ int emit_copy(struct device_program *p, struct span from, struct span to)
     t->n_operands = 2;
     t->operands[0] = from;
     t->operands[1] = written(to);
+    t->work = work_of(t);
     return EBM_OK;
 }
 

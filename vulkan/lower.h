@@ -25,6 +25,7 @@ struct dispatch {
     VkPipeline pipeline;
     VkDescriptorSet set;
     uint32_t groups[2];
+    double work;             /* operations, or what as long as they take */
     size_t params, n_params; /* words in the buffer of parameters */
     int n_operands;
     struct span operands[DISPATCH_OPERANDS];
@@ -63,6 +64,7 @@ struct draft_dispatch {
     const int32_t *tail;     /* more of them */
     size_t n_tail;
     uint64_t groups;         /* workgroups, numbered along one line */
+    double work;             /* 0: by the bytes of its operands */
 };
 
 /* A step with the shapes of its operands; see lower.c. */
@@ -107,9 +109,19 @@ int lower_parts(struct device_program *p, struct span from, struct span to, int6
 /* All steps and copies of a plan. */
 int lower_plan(struct device_program *p, const struct plan *plan);
 
-/* record.c: descriptors and command buffers of the dispatches; running them. */
+/* record.c: descriptors of all dispatches; commands of those from one cut to another. */
+struct cut {
+    size_t dispatch;         /* all of those before, */
+    uint32_t unit;           /* and so much of this one */
+};
 int record_new(struct device_program *p);
-void record_free(struct device_program *p);
-int record_run(struct device_program *p, int times);
+void record_range(struct device_program *p, VkCommandBuffer c, struct cut from, struct cut to);
+/* What a dispatch may be cut into: workgroups, or rows of them. */
+uint32_t dispatch_units(const struct dispatch *t);
+
+/* submit.c */
+int submit_new(struct device_program *p);
+void submit_free(struct device_program *p);
+int submit_run(struct device_program *p, int times);
 
 #endif

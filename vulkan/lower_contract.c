@@ -130,6 +130,7 @@ int lower_contract(struct lowering *l)
     for (int i = 0; i < 6 && v.role != MATMUL; i++)
         draft_param(&d, i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2] : spec->dilation[i - 4]);
     d.groups = (uint64_t)(tiles * parts);
+    d.work = 2.0 * (double)v.K * (double)(tiles * BM * BN);
     if ((rc = draft_emit(l->program, &d)) < 0 || parts == 1)
         return rc;
     out.write = false;

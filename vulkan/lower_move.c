@@ -142,5 +142,7 @@ int lower_index(struct lowering *l)
     draft_param(&d, indices);
     draft_param(&d, width);
     draft_count(&d, count);
+    if (y->op != OP_GATHER)                           /* each looks at all indices */
+        d.work = 4.0 * (double)count * (double)indices;
     return draft_emit(l->program, &d);
 }

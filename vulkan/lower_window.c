@@ -5,6 +5,8 @@
 #include <string.h>
 #include "lower.h"
 
+static const double TAP_WORK = 16;       /* operations: where it is, and whether */
+
 int lower_window(struct lowering *l)
 {
     enum op op = l->node->op;
@@ -26,6 +28,8 @@ int lower_window(struct lowering *l)
         draft_param(&d, small->n[a]);
     for (int i = 0; i < 2; i++)
         draft_param(&d, v->window[i]);
+    double taps = (double)v->window[0] * (double)v->window[1];
+    d.work = (double)count * (op == OP_PLACE ? taps * taps : taps) * TAP_WORK;
     for (int i = 0; i < 2; i++)
         draft_param(&d, v->stride[i]);
     for (int i = 0; i < 2; i++)

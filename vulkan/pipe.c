@@ -130,7 +130,8 @@ static int build(struct vk *vk, enum shader shader, int n, const uint32_t *const
 {
     VkSpecializationMapEntry entries[CONSTANTS_MAX];
     VkSpecializationInfo special = { (uint32_t)n, entries, (size_t)n * sizeof *constants, constants };
-    VkComputePipelineCreateInfo info = { .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO };
+    VkComputePipelineCreateInfo info = { .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT };     /* submit.c cuts dispatches */
     int rc = shader_load(vk, shader);
 
     if (rc < 0)

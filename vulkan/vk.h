@@ -8,7 +8,8 @@
  *   pipe.c     shaders and their pipelines
  *   cache.c    pipelines on disk, for the next run
  *   lower.c    a step becomes dispatches; lower_*.c by the class of operation
- *   record.c   dispatches become command buffers
+ *   record.c   dispatches become commands
+ *   submit.c   commands in submissions, of bounded length
  *   selftest.c a device is believed when it computes correctly
  *   vulkan.c   the backend's table of functions */
 #ifndef EBM_VULKAN_VK_H
@@ -37,7 +38,7 @@
     F(UpdateDescriptorSets) \
     F(CreateCommandPool) F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
     F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline) F(CmdBindDescriptorSets) \
-    F(CmdDispatch) F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer) \
+    F(CmdDispatchBase) F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer) \
     F(CreateFence) F(DestroyFence) F(ResetFences) F(WaitForFences) F(QueueSubmit)
 
 struct vk_functions {
@@ -86,7 +87,9 @@ struct vk {
         uint64_t allocation; /* bytes of a buffer */
         uint32_t groups;     /* workgroups along an axis */
         uint32_t buffers;    /* descriptors of a dispatch */
+        double work;         /* operations of a submission, see submit.c */
     } limits;
+    bool pretends;           /* to these limits */
     bool shared;             /* the host sees the device's memory: no staging */
     bool lost;
     struct device_buffer *staging;

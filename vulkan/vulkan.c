@@ -49,7 +49,9 @@ static void program_free(ebm_backend *base, struct device_program *p)
 
     if (!p)
         return;
-    record_free(p);
+    submit_free(p);
+    if (p->pool)
+        vk->f.DestroyDescriptorPool(vk->device, p->pool, NULL);
     memory_free(vk, p->kept);
     memory_free(vk, p->scratch);
     memory_free(vk, p->params);
@@ -107,7 +109,9 @@ static int finish(struct device_program *p)
     rc = memory_write(vk, p->params, 0, p->words, 4 * p->n_words);
     mem_free(vk->ctx, p->words);
     p->words = NULL;
-    return rc < 0 ? rc : record_new(p);
+    if (rc < 0 || (rc = record_new(p)) < 0)
+        return rc;
+    return submit_new(p);
 }
 
 static int compile(ebm_backend *base, const struct plan *plan, struct device_buffer *arena,
@@ -137,7 +141,7 @@ static int feed(ebm_backend *b, struct device_program *p, int index, const void 
 static int run(ebm_backend *b, struct device_program *p, int times)
 {
     (void)b;
-    return record_run(p, times);
+    return submit_run(p, times);
 }
 
 static int fetch(ebm_backend *b, struct device_program *p, const struct place *place, void *to, size_t size)
