@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "context.h"
+#include "faults.h"
 #include "io.h"
 #include "methods/icd_settings.h"
 #include "run.h"
@@ -215,6 +216,50 @@ static void test_model(void)
            "that is -log of the sum of e^-E over the labels: %g, %g", -log(sum[0]), (double)any[0]);
 }
 
+/* Train two steps with an allocation failing. */
+static int train_once(const ebm_host *host)
+{
+    static const char *const settings[] = {
+        "icd.net=28", "icd.labels=6", "data.height=9", "data.width=9", "data.channels=1", "langevin.steps=2",
+    };
+    const ebm_train_options options = { .recipe = ROOT "/tiny.recipe", .folder = ROOT "/faulty",
+                                        .settings = settings, .n_settings = COUNT(settings) };
+    ebm_context *c;
+    ebm_backend *b = NULL;
+    ebm_train *t = NULL;
+    int rc = ebm_context_new(host, &c);
+
+    if (rc < 0)
+        return rc;
+    if ((rc = ebm_backend_open(c, "cpu", 1, &b)) >= 0
+        && (rc = ebm_train_open(b, &options, &t)) >= 0
+        && (rc = ebm_train_step(t, NULL)) >= 0
+        && (rc = ebm_train_step(t, NULL)) >= 0)
+        rc = ebm_train_finish(t);
+    ebm_train_free(t);
+    ebm_backend_free(b);
+    ebm_context_free(c);
+    run_remove(ctx, ROOT "/faulty");
+    return rc;
+}
+
+/* Each of the first forty, and ever fewer of those that follow. */
+static void test_faults(void)
+{
+    struct faults faults = { 0 };
+    ebm_host host = fault_host(&faults);
+    long n, wrong = 0;
+
+    for (n = 0; ; n += 1 + n / 40) {
+        fault_arm(&faults, n);
+        int rc = train_once(&host);
+        if (!faults.fired)
+            break;
+        wrong += rc != EBM_ERR_NOMEM || faults.live != 0;
+    }
+    tap_ok(wrong == 0 && n > 1000 && faults.live == 0, "up to allocation %ld failing: said, and nothing leaks", n);
+}
+
 int main(void)
 {
     if (ebm_context_new(NULL, &ctx) < 0 || ebm_backend_open(ctx, "cpu", 1, &backend) < 0)
@@ -231,6 +276,7 @@ int main(void)
     test_turns();
     test_refusals();
     test_model();
+    test_faults();
     run_remove(ctx, ROOT);
     ebm_backend_free(backend);
     ebm_context_free(ctx);
