@@ -233,6 +233,10 @@ static void test_networks(void)
     check_energies("icd-sum", to, 32, 3, 2, false);
     tap_ok(works(import(golden("icd-28.safetensors"), to, NULL, NULL)), "icd-28.safetensors is imported");
     check_energies("icd-28", to, 28, 1, 0, false);
+    tap_ok(works(import(golden("icd-spectral-32.pth"), to, NULL, NULL)), "icd-spectral-32.pth is imported");
+    check_energies("icd-spectral-32", to, 32, 3, 2, false);
+    tap_ok(works(import(golden("icd-spectral-128.pth"), to, NULL, NULL)), "icd-spectral-128.pth is imported");
+    check_energies("icd-spectral-128", to, 128, 3, 2, false);
 }
 
 /* ---- cooperative diffusion recovery likelihood ---- */

@@ -13,6 +13,8 @@ checkpoints, and evaluated in float64.  To keep files small, the tensors of a
     icd-published.pth   legacy   average alone, FLAGS as an EasyDict
     icd-sum.safetensors          the published form for 32x32: a state dict, half precision
     icd-28.safetensors           the same for MNIST
+    icd-spectral-32.pth, icd-spectral-128.pth   spectral norm: of all blocks, and of the
+                                 large scale's alone; average, FLAGS
     energies.safetensors         of images that value() makes, by file and label
     types-zip.pth, types-legacy.pth, types-big.pth   tensors of all kinds
 """
@@ -51,11 +53,15 @@ def norm(c):
     return nn.InstanceNorm2d(c, affine=True) if c <= 128 else nn.GroupNorm(32, c)
 
 
+def residual_conv(c, spectral):
+    return nn.utils.spectral_norm(nn.Conv2d(c, c, 3, padding=1)) if spectral else WSConv(c, c, 3)
+
+
 class Block(nn.Module):
-    def __init__(self, c, labels, down=True, rescale=True):
+    def __init__(self, c, labels, down=True, rescale=True, spectral=False):
         super().__init__()
-        self.bn1, self.conv1 = norm(c), WSConv(c, c, 3)
-        self.bn2, self.conv2 = norm(c), WSConv(c, c, 3)
+        self.bn1, self.conv1 = norm(c), residual_conv(c, spectral)
+        self.bn2, self.conv2 = norm(c), residual_conv(c, spectral)
         self.latent_map, self.latent_map_2 = nn.Linear(labels, 2 * c), nn.Linear(labels, 2 * c)
         if down:
             self.conv_downsample = nn.Conv2d(c, 2 * c if rescale else c, 3, padding=1)
@@ -96,8 +102,9 @@ BLOCKS = ["res_1a", "res_1b", "res_2a", "res_2b", "res_3a", "res_3b", "res_4a", 
 
 class Net(nn.Module):
     """32: CIFAR-10; 128: CelebA-HQ; and the published form of each."""
-    def __init__(self, size, w, labels, label_width=0):
+    def __init__(self, size, w, labels, label_width=0, spectral=False):
         super().__init__()
+        self.spectral = spectral
         self.size, self.published = size, label_width > 0
         if size == 128 or label_width:
             self.heir_weight = nn.Parameter(torch.ones(3))
@@ -119,7 +126,8 @@ class Net(nn.Module):
         unit = unit or (first if self.size == 32 else 2 * first)
         setattr(self, prefix + "conv1", nn.Conv2d(3, first, 3, padding=1))
         for name, (c, how) in zip(BLOCKS, table):
-            setattr(self, prefix + name, Block(int(c * unit), labels, *how))
+            spectral = self.spectral and (self.size == 32 or prefix == "")
+            setattr(self, prefix + name, Block(int(c * unit), labels, *how, spectral))
         out = int(table[-1][0] * unit) * 2
         setattr(self, prefix + "energy_map", nn.Linear(out, 1))
         self.scales[prefix] = [prefix + n for n, _ in zip(BLOCKS, table)]
@@ -242,6 +250,24 @@ def optimiser(net):
     return adam.state_dict()
 
 
+def spectral(folder, size, results):
+    """Vectors as after a few steps of training, in which each forward pass is one
+    power iteration."""
+    name = "icd-spectral-%d" % size
+    net = Net(size, 4, 2, spectral=True)
+    vectors = {k: v for k, v in net.state_dict().items() if k.endswith(("_u", "_v"))}
+    torch.manual_seed(size)
+    for v in vectors.values():
+        v.copy_(F.normalize(torch.randn(v.shape), dim=0))
+    load(net, {**views(net, name, 23), **{k: v.float() for k, v in vectors.items()}})
+    energies(net.train(), size, 3, 2)
+    mean = {**views(net, name, 23), **{k: v.clone().float() for k, v in vectors.items()}}
+    flags = argparse.Namespace(cond=True, multiscale=True, self_attn=True, norm=True, spec_norm=True,
+                               square_energy=False, dataset="cifar10" if size == 32 else "celeba", step_lr=10.0)
+    torch.save({"FLAGS": flags, "ema_model_state_dict_0": mean}, os.path.join(folder, name + ".pth"))
+    results[name] = energies(load(net, mean).eval(), size, 3, 2)
+
+
 def checkpoints(folder):
     results = {}
     net = Net(32, 4, 3)
@@ -275,6 +301,8 @@ def checkpoints(folder):
     write_halves(os.path.join(folder, "icd-28.safetensors"), small)
     net.load_state_dict({k: v.double() for k, v in small.items()}, strict=False)
     results["icd-28"] = energies(net, 28, 1, 0)
+    for size in (32, 128):
+        spectral(folder, size, results)
     for k, v in results.items():
         print(k, v.numpy())
     write(os.path.join(folder, "energies.safetensors"), results, {})
