@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: ISC */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "context.h"
 #include "faults.h"
@@ -166,6 +167,54 @@ static void test_turns(void)
     }
 }
 
+/* All settings of a built-in recipe, a line each, to be freed; NULL: it is none. */
+static char *built_in(const char *name)
+{
+    const char *folder = getenv("srcdir");
+    const struct method *method;
+    struct recipe *recipe = NULL;
+    char path[600], *text = NULL;
+
+    snprintf(path, sizeof path, "%s/recipes/%s.recipe", folder ? folder : ".", name);
+    if (recipe_new(ctx, &recipe) >= 0 && recipe_read(recipe, path) >= 0
+        && method_declare(ctx, recipe, &method) >= 0)
+        text = recipe_write(recipe, false);
+    recipe_free(recipe);
+    return text;
+}
+
+/* The rows of the paper's table of ablations differ from the whole method by what
+ * they leave out, and by nothing else. */
+static void test_ablations(void)
+{
+    static const char *const out[] = { "icd.entropy", "icd.kl", "icd.scales", "augment.", "sample.rounds" };
+    static const int leaves[] = { 5, 3, 2, 1 };      /* so many of them, by row */
+    char *whole = built_in("icd-cifar10");
+
+    for (int row = 0; row < 4; row++) {
+        char name[40];
+        snprintf(name, sizeof name, "icd-ablation-%d", row + 1);
+        char *text = built_in(name), *a = whole, *b = text;
+        int wrong = 0, changed = 0;
+        while (a && b && *a && *b) {
+            size_t n = strcspn(a, "\n"), m = strcspn(b, "\n");
+            if (n != m || strncmp(a, b, n) != 0) {
+                bool named = false;
+                for (int i = 0; i < leaves[row]; i++)
+                    named = named || strncmp(b, out[i], strlen(out[i])) == 0;
+                changed++;
+                wrong += !named;
+            }
+            a += n + (a[n] == '\n');
+            b += m + (b[m] == '\n');
+        }
+        tap_ok(a && b && !*a && !*b && wrong == 0 && changed >= leaves[row], "%s: %d settings are not the whole "
+               "method's%s%s", name, changed, text ? "" : ": ", text ? "" : ebm_message(ctx));
+        mem_free(ctx, text);
+    }
+    mem_free(ctx, whole);
+}
+
 static void test_refusals(void)
 {
     static const char *const wrong[] = { "data.low=-1", "augment.blur=4", "augment.area=0.5", "buffer.size=3",
@@ -274,6 +323,7 @@ int main(void)
     test_same();
     test_switches();
     test_turns();
+    test_ablations();
     test_refusals();
     test_model();
     test_faults();
