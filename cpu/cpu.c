@@ -38,6 +38,7 @@ struct device_program {
     struct memory memory;
     size_t scratch_size;
     char **slots, **feeds;       /* what memory points to */
+    unsigned char *written;
     int n_feeds, n_steps, n_copies;
     int n_planned;               /* steps of the plan: strips are one here */
     int64_t may_keep;            /* bytes for packed weights that are left */
@@ -184,11 +185,6 @@ static int (*const prepare[OP_COUNT])(const struct cpu *cpu, struct step_run *s)
     [OP_GATHER] = index_prepare, [OP_SCATTER] = index_prepare, [OP_UPDATE] = index_prepare,
 };
 
-static bool same_slot(const struct place *a, const struct place *b)
-{
-    return a->space == SPACE_STATE && b->space == SPACE_STATE && a->index == b->index;
-}
-
 static void cut_shape(struct shape *s, const struct cut *cut)
 {
     if (cut && s->rank && s->n[0] == cut->rows)
@@ -224,33 +220,37 @@ static int resolve(const struct cpu *cpu, const struct plan *plan, const struct 
     return EBM_OK;
 }
 
-/* Whether the program itself never writes there: what is read is then the same
- * in all runs of a row. */
-static bool constant(const struct plan *plan, const struct place *at)
+static void note_written(const struct place *at, unsigned char *written)
 {
-    if (at->space == SPACE_FEED)
-        return true;
-    if (at->space != SPACE_STATE)
-        return false;
+    if (at->space == SPACE_STATE)
+        written[at->index] = 1;
+}
+
+/* The slots that the program writes to. */
+static void find_written(const struct plan *plan, unsigned char *written)
+{
     for (int i = 0; i < plan->n_copies; i++)
-        if (same_slot(&plan->copies[i].to, at))
-            return false;
+        note_written(&plan->copies[i].to, written);
     for (int i = 0; i < plan->n_steps; i++) {
         const struct step *s = &plan->steps[i];
-        if (same_slot(&s->out, at))
-            return false;
+        note_written(&s->out, written);
         for (int o = 0; s->group && o < s->group->n_out; o++)
-            if (same_slot(&s->group->out[o].place, at))
-                return false;
+            note_written(&s->group->out[o].place, written);
     }
-    return true;
+}
+
+/* Whether the program itself never writes there: what is read is then the same
+ * in all runs of a row. */
+static bool constant(const struct memory *memory, const struct place *at)
+{
+    return at->space == SPACE_FEED || (at->space == SPACE_STATE && !memory->written[at->index]);
 }
 
 /* Weights that stay as they are stay packed, too. */
-static int keep_packed(const struct cpu *cpu, const struct plan *plan, const struct step *step,
+static int keep_packed(const struct cpu *cpu, const struct step *step, const struct memory *memory,
                        int64_t *may_keep, struct step_run *s)
 {
-    if (s->release != contract_release || !constant(plan, &step->in[1]))
+    if (s->release != contract_release || !constant(memory, &step->in[1]))
         return EBM_OK;
     int64_t bytes = contract_keep(cpu, s->own, *may_keep);
     if (bytes < 0)
@@ -287,7 +287,7 @@ int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct st
         return ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: %s is not an operation that runs",
                         op_info[step->op].name);
     if ((rc = prepare[step->op](cpu, s)) < 0
-        || (rc = keep_packed(cpu, plan, step, may_keep, s)) < 0 || !step->group)
+        || (rc = keep_packed(cpu, step, memory, may_keep, s)) < 0 || !step->group)
         return rc;
     return prepare_group(cpu, step->group, memory, cut, s);
 }
@@ -359,6 +359,10 @@ static int make_all(struct device_program *p, const struct plan *plan)
     p->copies = mem_new(ctx, (size_t)plan->n_copies + 1, sizeof *p->copies);
     if (!p->steps || !p->copies)
         return EBM_ERR_NOMEM;
+    if (!(p->written = mem_new(ctx, (size_t)plan->graph->store->count + 1, 1)))
+        return EBM_ERR_NOMEM;
+    find_written(plan, p->written);
+    p->memory.written = p->written;
     p->n_planned = plan->n_steps;
     for (int i = 0, k = 0; i < plan->n_steps; ) {
         struct step_run *s = &p->steps[p->n_steps++];
@@ -396,6 +400,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
         mem_free(ctx, p->feeds[i]);
     mem_free(ctx, p->feeds);
     mem_free(ctx, p->slots);
+    mem_free(ctx, p->written);
     mem_free(ctx, p->memory.kept);
     mem_free(ctx, p->steps);
     mem_free(ctx, p->copies);

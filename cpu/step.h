@@ -33,6 +33,7 @@ struct memory {
     char *const *slots, *const *feeds;
     char *strip;                 /* SPACE_STRIP: of the first thread */
     size_t strip_size;           /* of each thread */
+    const unsigned char *written;   /* by slot: whether the program writes there */
 };
 void *memory_at(const struct memory *m, const struct place *p);
 

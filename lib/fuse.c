@@ -16,12 +16,18 @@
  * Sinks of one shape join: behind the heavy operation whose result they read
  * (its epilogue), else with a group that makes or reads one of their leaves.
  * Joining must not close a cycle: no leaf of the newcomer may depend on the
- * step it joins, other than through registers.  Ancestor bit sets tell. */
+ * step it joins, other than through registers (order.c tells).  Nor may it make
+ * the step wait for long: what reads the step's other results would wait, too, and
+ * what those had been made of would lie in memory. */
 #include <string.h>
 #include "schedule.h"
 
 /* A formula beyond these is cut by storing its largest operand. */
 enum { MAX_FORMULA = 40, MAX_LEAVES = 12 };
+
+/* Drafts that a step may be put off by.  Within a network forward and back this
+ * saves memory, and many more mean another part of the batch. */
+enum { LONGEST_WAIT = 2048 };
 
 ebm_val content(const ebm_graph *g, ebm_val v)
 {
@@ -207,25 +213,6 @@ bool walk_leaves(struct schedule *s, ebm_val v, leaf_fn *fn, void *user)
 
 /* ---- drafts ---- */
 
-static size_t words(const struct schedule *s)
-{
-    return ((size_t)s->n_drafts + 63) / 64;
-}
-
-static bool has(const uint64_t *set, int32_t i)
-{
-    return set[i / 64] >> (i % 64) & 1;
-}
-
-static void include(const struct schedule *s, uint64_t *set, int32_t i)
-{
-    const uint64_t *more = s->drafts[i].ancestors;
-
-    for (size_t w = 0; w < words(s); w++)
-        set[w] |= more[w];
-    set[i / 64] |= (uint64_t)1 << (i % 64);
-}
-
 struct joining {
     struct schedule *s;
     int32_t newcomer, host;
@@ -242,7 +229,8 @@ static bool leaf_allows(void *user, ebm_val leaf, ebm_val root)
     if (maker < 0 || maker == j->newcomer)
         return true;
     if (maker != j->host)
-        return !has(s->drafts[maker].ancestors, j->host);
+        return s->drafts[maker].latest <= s->drafts[j->host].latest + LONGEST_WAIT
+            && !leads_to(j->s, j->host, maker);
     return node_of(s->g, leaf)->op != OP_BROADCAST
         && (is_elementwise(s->g, root) ? leaf == root : true);
 }
@@ -267,9 +255,6 @@ static bool may_join(struct schedule *s, int32_t newcomer, int32_t host)
         return false;
     if (first_sink(h) && !shape_equal(&node_of(s->g, first_sink(h))->shape, shape))
         return false;
-    /* nor may the host depend on the newcomer */
-    if (has(h->ancestors, newcomer))
-        return false;
     struct joining j = { s, newcomer, host };
     for (int i = 0; i < d->n_sinks; i++)
         if (!walk_leaves(s, d->sinks[i], leaf_allows, &j))
@@ -288,13 +273,6 @@ static void join(struct schedule *s, int32_t newcomer, int32_t host)
         h->sinks[h->n_sinks++] = d->sinks[i];
     }
     d->merged = true;
-    for (size_t w = 0; w < words(s); w++)
-        h->ancestors[w] |= d->ancestors[w];
-    h->ancestors[host / 64] &= ~((uint64_t)1 << (host % 64));
-    for (int32_t i = 0; i < s->n_drafts; i++)
-        if (i != host && !s->drafts[i].merged && s->drafts[i].ancestors
-            && has(s->drafts[i].ancestors, host))
-            include(s, s->drafts[i].ancestors, host);
 }
 
 /* Hosts worth trying: makers of the leaves, then groups that read one too. */
@@ -307,6 +285,9 @@ struct candidates {
 
 static bool add_candidate(struct candidates *c, int32_t host)
 {
+    for (int i = 0; i < c->n; i++)
+        if (c->host[i] == host)
+            return true;
     if (host >= 0 && c->n < (int)COUNT(c->host))
         c->host[c->n++] = host;
     return true;
@@ -326,15 +307,22 @@ static bool leaf_reader(void *user, ebm_val leaf, ebm_val root)
     return node_of(c->s->g, leaf)->op == OP_BROADCAST || add_candidate(c, c->reader[root]);
 }
 
-static bool note_ancestor(void *user, ebm_val leaf, ebm_val root)
+/* The draft `by` reads what others make. */
+struct reading_made { struct schedule *s; int32_t by; int status; };
+
+static bool note_maker(void *user, ebm_val leaf, ebm_val root)
 {
-    struct joining *j = user;
-    struct schedule *s = j->s;
+    struct reading_made *r = user;
+    int32_t maker = r->s->maker[root];
 
     (void)leaf;
-    if (s->maker[root] >= 0 && s->maker[root] != j->newcomer)
-        include(s, s->drafts[j->newcomer].ancestors, s->maker[root]);
-    return true;
+    if (maker < 0 || maker == r->by)
+        return true;
+    struct draft *d = &r->s->drafts[r->by], *m = &r->s->drafts[maker];
+    if (d->latest < m->latest)
+        d->latest = m->latest;
+    r->status = must_follow(r->s, r->by, maker);
+    return r->status >= 0;
 }
 
 struct reading { struct schedule *s; int32_t *reader; int32_t by; };
@@ -352,8 +340,6 @@ static bool note_reader(void *user, ebm_val leaf, ebm_val root)
  * joins the first host that takes it. */
 static int make_drafts(struct schedule *s, int32_t *reader)
 {
-    ebm_context *ctx = s->g->ctx;
-
     for (ebm_val v = 1; v < s->count; v++)
         reader[v] = -1;
     for (ebm_val v = 1; v < s->count; v++) {
@@ -362,22 +348,20 @@ static int make_drafts(struct schedule *s, int32_t *reader)
         if (me < 0)
             continue;
         struct draft *d = &s->drafts[me];
-        d->ancestors = mem_new(ctx, words(s), sizeof *d->ancestors);
-        if (!d->ancestors)
-            return EBM_ERR_NOMEM;
-        struct joining j = { s, me, -1 };
+        struct reading_made made = { s, me, EBM_OK };
+        d->latest = me;
         if (!is_elementwise(s->g, v)) {
             d->heavy = v;
             for (int i = 0; i < n->n_in; i++) {
                 ebm_val root = memory_root(s->g, operand(n, i));
-                note_ancestor(&j, root, root);
+                note_maker(&made, root, root);
             }
+            if (made.status < 0)
+                return made.status;
             continue;
         }
         d->n_sinks = 1;
         d->sinks[0] = v;
-        walk_leaves(s, v, note_ancestor, &j);
-
         struct candidates c = { s, reader, 0, { 0 } };
         walk_leaves(s, v, leaf_maker, &c);
         walk_leaves(s, v, leaf_reader, &c);
@@ -386,6 +370,10 @@ static int make_drafts(struct schedule *s, int32_t *reader)
                 join(s, me, c.host[i]);
                 break;
             }
+        made.by = s->maker[v];
+        walk_leaves(s, v, note_maker, &made);
+        if (made.status < 0)
+            return made.status;
         struct reading r = { s, reader, s->maker[v] };
         walk_leaves(s, v, note_reader, &r);
     }
@@ -407,7 +395,7 @@ static int count_drafts(struct schedule *s)
     }
     s->drafts = mem_new(s->g->ctx, (size_t)s->n_drafts, sizeof *s->drafts);
     s->order = mem_new(s->g->ctx, (size_t)s->n_drafts, sizeof *s->order);
-    return s->drafts && s->order ? EBM_OK : EBM_ERR_NOMEM;
+    return s->drafts && s->order ? order_new(s) : EBM_ERR_NOMEM;
 }
 
 /* A stored value that only its own step reads needs no memory after all. */
@@ -448,42 +436,6 @@ static void drop_inner(struct schedule *s, unsigned char *outside)
             d->dropped[k] = !outside[d->sinks[k]];
         d->keep_raw = d->heavy && (outside[d->heavy] || d->n_sinks == 0);
     }
-}
-
-/* Of the drafts that are ready, the one whose first value is the earliest. */
-static int order_drafts(struct schedule *s)
-{
-    uint64_t *done = mem_new(s->g->ctx, words(s), sizeof *done);
-    int32_t left = 0, first = 0, chosen;
-
-    if (!done)
-        return EBM_ERR_NOMEM;
-    for (int32_t i = 0; i < s->n_drafts; i++)
-        if (s->drafts[i].merged)
-            done[i / 64] |= (uint64_t)1 << (i % 64);
-        else
-            left++;
-    while (s->n_order < left) {
-        while (has(done, first))
-            first++;
-        for (chosen = first; chosen < s->n_drafts; chosen++) {
-            if (has(done, chosen))
-                continue;
-            uint64_t wait = 0;
-            for (size_t w = 0; w < words(s); w++)
-                wait |= s->drafts[chosen].ancestors[w] & ~done[w];
-            if (!wait)
-                break;
-        }
-        if (chosen == s->n_drafts) {
-            mem_free(s->g->ctx, done);
-            return ebm_fail(s->g->ctx, EBM_ERR_INTERNAL, "the schedule has a cycle");
-        }
-        done[chosen / 64] |= (uint64_t)1 << (chosen % 64);
-        s->order[s->n_order++] = chosen;
-    }
-    mem_free(s->g->ctx, done);
-    return EBM_OK;
 }
 
 int schedule_new(const ebm_graph *g, int n, const ebm_val *outputs, struct schedule **schedule)
@@ -530,8 +482,7 @@ void schedule_free(struct schedule *s)
     if (!s)
         return;
     ebm_context *ctx = s->g->ctx;
-    for (int32_t i = 0; s->drafts && i < s->n_drafts; i++)
-        mem_free(ctx, s->drafts[i].ancestors);
+    order_free(s);
     mem_free(ctx, s->drafts);
     mem_free(ctx, s->order);
     mem_free(ctx, s->stamp);

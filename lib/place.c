@@ -3,17 +3,12 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *   bytes ^  [--b--] [--c--]       a block lives from the step that first writes
- *         |  [------a------]       it to the last that reads it; c takes over
- *         +------------------step  the bytes of b
- *
- * Largest first, at the lowest offset free for its whole life (greedy by size,
- * Pisarchyk and Lee 2020).  Before that, blocks become fewer:
+ * Values share one arena by the steps from the first that writes them to the last
+ * that reads them (arena.c).  Before that, blocks become fewer:
  *   a value assigned to a state is made in the state, if nobody still reads it;
  *   parts of a CONCAT are made inside it;
  *   an elementwise result takes the place of an operand that ends there.
  * Invariant: two values alive at one step share no byte, but in the third case. */
-#include <stdlib.h>
 #include <string.h>
 #include "schedule.h"
 #include "store.h"
@@ -39,6 +34,7 @@ struct placing {
     struct life *life;       /* by value */
     struct life *scratch;    /* by step: raw results that are not stored */
     int *strip_of;           /* by step: 1 + its strip, or 0 */
+    int32_t *slot_read;      /* by slot of the store: 1 + the last step that reads it, or 0 */
 };
 
 /* The value whose memory the i-th operand of the heavy operation reads. */
@@ -51,6 +47,16 @@ static void read_at(struct placing *p, ebm_val v, int32_t step)
 {
     if (p->life[v].last < step)
         p->life[v].last = step;
+}
+
+/* Step i reads v. */
+static void read_by(struct placing *p, ebm_val v, int32_t i)
+{
+    const struct node *n = node_of(p->g, v);
+
+    read_at(p, v, i);
+    if (n->op == OP_STATE)
+        p->slot_read[n->attr.state.slot] = i + 1;
 }
 
 static void made_at(struct placing *p, ebm_val v, int32_t step)
@@ -79,9 +85,9 @@ static void find_lives(struct placing *p)
     for (int32_t i = 0; i < plan->n_steps; i++) {
         const struct step *t = &plan->steps[i];
         for (int k = 0; k < t->n_in; k++)
-            read_at(p, heavy_operand(p, t, k), i);
+            read_by(p, heavy_operand(p, t, k), i);
         for (int k = 0; t->group && k < t->group->n_in; k++)
-            read_at(p, t->group->in[k].val, i);
+            read_by(p, t->group->in[k].val, i);
     }
     for (int i = 0; i < p->s->n_outputs; i++) {
         const struct node *n = node_of(p->g, p->s->outputs[i]);
@@ -203,9 +209,8 @@ static bool can_live_in_slot(const struct placing *p, ebm_val v, int slot)
     for (int i = 0; i < p->s->n_outputs; i++)        /* fetched as it was before? */
         if (reads_slot(p, memory_root(p->g, p->s->outputs[i]), slot))
             return false;
-    for (int32_t i = l->first + 1; i < p->plan->n_steps; i++)
-        if (step_reads_slot(p, &p->plan->steps[i], slot))
-            return false;
+    if (p->slot_read[slot] > l->first + 1)
+        return false;
     int strip = p->strip_of[l->first];
     for (int32_t i = l->first - 1; strip && i >= 0 && p->strip_of[i] == strip; i--)
         if (step_reads_slot(p, &p->plan->steps[i], slot))
@@ -342,53 +347,15 @@ static void place_on_operands(struct placing *p)
 
 /* ---- the arena ---- */
 
-struct block { int32_t first, last; int64_t bytes, offset; struct life *owner; };
-
-static int by_size(const void *a, const void *b)
-{
-    const struct block *x = a, *y = b;
-
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    if (x->first != y->first)
-        return x->first < y->first ? -1 : 1;
-    return (x->owner > y->owner) - (x->owner < y->owner);
-}
-
-/* The lowest offset at which b meets no placed block alive with it.  `near`
- * holds the placed ones in order of offset. */
-static int64_t lowest_offset(const struct block *b, struct block *const *near, int n)
-{
-    int64_t at = 0;
-
-    for (int i = 0; i < n; i++) {
-        const struct block *o = near[i];
-        if (o->last < b->first || b->last < o->first || o->offset + o->bytes <= at)
-            continue;
-        if (o->offset >= at + b->bytes)
-            break;
-        at = o->offset + o->bytes;
-    }
-    return at;
-}
-
-static void insert_by_offset(struct block **near, int n, struct block *b)
-{
-    while (n > 0 && near[n - 1]->offset > b->offset) {
-        near[n] = near[n - 1];
-        n--;
-    }
-    near[n] = b;
-}
-
 static int64_t aligned(size_t bytes)
 {
     return ((int64_t)bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static void add_block(struct block *blocks, int *n, struct life *l, size_t bytes)
+/* id: decides between blocks of one size and one first step. */
+static void add_block(struct block *blocks, int *n, struct life *l, int32_t id, size_t bytes)
 {
-    blocks[(*n)++] = (struct block){ l->first, l->last, aligned(bytes), 0, l };
+    blocks[(*n)++] = (struct block){ l->first, l->last, id, aligned(bytes), 0, l };
 }
 
 /* What is fetched lies apart: other programs write to the arena before it is. */
@@ -432,65 +399,72 @@ static void extend_owners(struct placing *p)
         extend_to_strip(p, &p->life[v]);
 }
 
-/* Places n blocks in one memory; returns its size. */
-static int64_t place_blocks(struct block *blocks, struct block **near, int n, enum space space)
+/* Places n blocks in one memory of `size` bytes. */
+static int place_blocks(const struct placing *p, struct block *blocks, int n, enum space space, int64_t *size)
 {
-    int64_t size = 0;
+    int status = arena_place(p->g->ctx, n, blocks, size);
 
-    qsort(blocks, (size_t)n, sizeof *blocks, by_size);
-    for (int i = 0; i < n; i++) {
-        blocks[i].offset = lowest_offset(&blocks[i], near, i);
-        insert_by_offset(near, i, &blocks[i]);
+    for (int i = 0; status >= 0 && i < n; i++)
         blocks[i].owner->place = (struct place){ space, 0, blocks[i].offset };
-        if (size < blocks[i].offset + blocks[i].bytes)
-            size = blocks[i].offset + blocks[i].bytes;
-    }
-    return size;
+    return status;
 }
 
-/* The blocks of the arena (k = 0), or of strip k - 1, that values need. */
-static int find_blocks(struct placing *p, int k, struct block *blocks)
+static void add_value(const struct placing *p, ebm_val v, int k, struct block *blocks, int *n)
 {
     const struct strip *strip = k ? &p->plan->strips[k - 1] : NULL;
+    struct life *l = &p->life[v];
+    size_t bytes = value_bytes(p->g, v);
+
+    if (l->first >= 0 && !l->inside && l->place.space == SPACE_NONE && l->strip == k)
+        add_block(blocks, n, l, v, strip ? bytes / (size_t)strip->rows * (size_t)strip->block : bytes);
+}
+
+/* The blocks that values need which strip k - 1 makes and reads. */
+static int blocks_of_strip(struct placing *p, int k, struct block *blocks)
+{
+    const struct strip *strip = &p->plan->strips[k - 1];
     int n = 0;
 
-    for (ebm_val v = 1; v < p->s->count; v++) {
-        struct life *l = &p->life[v];
-        size_t bytes = value_bytes(p->g, v);
-        if (l->first >= 0 && !l->inside && l->place.space == SPACE_NONE && l->strip == k)
-            add_block(blocks, &n, l,
-                      strip ? bytes / (size_t)strip->rows * (size_t)strip->block : bytes);
+    for (int i = strip->first; i < strip->first + strip->n; i++) {
+        const struct step *t = &p->plan->steps[i];
+        if (keeps_raw(p, t))
+            add_value(p, t->val, k, blocks, &n);
+        for (int out = 0; t->group && out < t->group->n_out; out++)
+            add_value(p, t->group->out[out].val, k, blocks, &n);
     }
+    return n;
+}
+
+/* The blocks that other values need, and raw results. */
+static int blocks_of_arena(struct placing *p, struct block *blocks)
+{
+    int n = 0;
+
+    for (ebm_val v = 1; v < p->s->count; v++)
+        add_value(p, v, 0, blocks, &n);
+    for (int32_t i = 0; i < p->plan->n_steps; i++)
+        if (p->scratch[i].first >= 0)
+            add_block(blocks, &n, &p->scratch[i], p->s->count + i, value_bytes(p->g, p->plan->steps[i].val));
     return n;
 }
 
 static int place_memory(struct placing *p)
 {
     ebm_context *ctx = p->g->ctx;
-    size_t most = (size_t)p->s->count + (size_t)p->plan->n_steps;
-    struct block *blocks = mem_new(ctx, most, sizeof *blocks);
-    struct block **near = mem_new(ctx, most, sizeof *near);
-    int n;
+    struct plan *plan = p->plan;
+    struct block *blocks = mem_new(ctx, (size_t)p->s->count + (size_t)plan->n_steps, sizeof *blocks);
+    int status = EBM_OK;
 
-    if (!blocks || !near) {
-        mem_free(ctx, blocks);
-        mem_free(ctx, near);
+    if (!blocks)
         return EBM_ERR_NOMEM;
-    }
     extend_owners(p);
     place_kept(p);
-    for (int k = 1; k <= p->plan->n_strips; k++) {
-        n = find_blocks(p, k, blocks);
-        p->plan->strips[k - 1].bytes = place_blocks(blocks, near, n, SPACE_STRIP);
-    }
-    n = find_blocks(p, 0, blocks);
-    for (int32_t i = 0; i < p->plan->n_steps; i++)
-        if (p->scratch[i].first >= 0)
-            add_block(blocks, &n, &p->scratch[i], value_bytes(p->g, p->plan->steps[i].val));
-    p->plan->arena = place_blocks(blocks, near, n, SPACE_ARENA);
-    mem_free(ctx, near);
+    for (int k = 1; status >= 0 && k <= plan->n_strips; k++)
+        status = place_blocks(p, blocks, blocks_of_strip(p, k, blocks), SPACE_STRIP, &plan->strips[k - 1].bytes);
+    if (status >= 0)
+        status = place_blocks(p, blocks, blocks_of_arena(p, blocks), SPACE_ARENA, &plan->arena);
     mem_free(ctx, blocks);
-    return EBM_OK;
+    return status;
 }
 
 /* ---- writing the places into the steps ---- */
@@ -562,13 +536,14 @@ static int write_places(struct placing *p)
 int place_steps(struct schedule *s, struct plan *plan)
 {
     ebm_context *ctx = s->g->ctx;
-    struct placing p = { s, plan, s->g, NULL, NULL, NULL };
+    struct placing p = { .s = s, .plan = plan, .g = s->g };
     int status = EBM_ERR_NOMEM;
 
     p.life = mem_new(ctx, (size_t)s->count, sizeof *p.life);
     p.scratch = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p.scratch);
     p.strip_of = mem_new(ctx, (size_t)plan->n_steps + 1, sizeof *p.strip_of);
-    if (p.life && p.scratch && p.strip_of) {
+    p.slot_read = mem_new(ctx, (size_t)s->g->store->count + 1, sizeof *p.slot_read);
+    if (p.life && p.scratch && p.strip_of && p.slot_read) {
         find_lives(&p);
         find_strips(&p);
         if ((status = place_assigns(&p)) >= 0) {
@@ -579,6 +554,7 @@ int place_steps(struct schedule *s, struct plan *plan)
                 status = write_places(&p);
         }
     }
+    mem_free(ctx, p.slot_read);
     mem_free(ctx, p.strip_of);
     mem_free(ctx, p.scratch);
     mem_free(ctx, p.life);

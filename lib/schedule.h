@@ -15,7 +15,7 @@ struct draft {
     int n_sinks;
     ebm_val sinks[EW_MAX_OUTPUTS];   /* elementwise values made here, all of one shape */
     bool dropped[EW_MAX_OUTPUTS];    /* read by no other step: never stored */
-    uint64_t *ancestors;     /* bit set of drafts that must run before */
+    int32_t latest;          /* of itself and the drafts that it waits for */
     bool merged;             /* into another draft: gone */
 };
 
@@ -29,6 +29,7 @@ struct schedule {
     int32_t *stamp, epoch;   /* by value: visited marks of walks */
     int32_t n_drafts;
     struct draft *drafts;
+    struct order *depends;   /* order.c: which must run before which */
     int32_t n_order;
     int32_t *order;          /* drafts in the order of running */
 };
@@ -57,6 +58,16 @@ bool takes_epilogue(enum op op);
 typedef bool leaf_fn(void *user, ebm_val leaf, ebm_val root);
 bool walk_leaves(struct schedule *s, ebm_val v, leaf_fn *fn, void *user);
 
+/* order.c.  Room for what is known of all drafts; drafts so far follow no other. */
+int order_new(struct schedule *s);
+void order_free(struct schedule *s);
+/* From now on `later` runs after `earlier`, which it must not lead to. */
+int must_follow(struct schedule *s, int32_t later, int32_t earlier);
+/* Must `to` run after `from`? */
+bool leads_to(struct schedule *s, int32_t from, int32_t to);
+/* Fill `order`. */
+int order_drafts(struct schedule *s);
+
 /* emit.c: the steps of the schedule, without places. */
 int emit_steps(struct schedule *s, struct plan *plan);
 /* Would these sinks, after `heavy`, fit a group's limits? */
@@ -64,6 +75,11 @@ bool group_fits(struct schedule *s, ebm_val heavy, int n, const ebm_val *sinks);
 
 /* strip.c: which runs of steps are done block by block. */
 int strips_find(const struct schedule *s, const ebm_backend *backend, struct plan *plan);
+
+/* arena.c: offsets for blocks, each alive from its first step to its last, so that
+ * two alive together share no byte; the bytes they take together.  Sorts them. */
+struct block { int32_t first, last, id; int64_t bytes, offset; struct life *owner; };
+int arena_place(ebm_context *ctx, int n, struct block *blocks, int64_t *size);
 
 /* place.c: give every operand and result its place. */
 int place_steps(struct schedule *s, struct plan *plan);

@@ -113,6 +113,15 @@ static void test_limit(double bare)
     tap_ok(strstr(text, "at least") && strstr(text, "of 32 images at a time"), "too little: it says how much would do");
 }
 
+/* Parts of a large batch do not wait for each other, so they need little at once. */
+static void test_parts(void)
+{
+#define LARGE "apps/ebm-train --backend cpu --threads 2 --data shapes:64 --recipe icd-cifar10 --set batch.part="
+    double whole = estimate(LARGE "0"), parts = estimate(LARGE "32");
+
+    tap_ok(parts > 0 && parts < whole / 2, "128 images of 32x32: %.0f MiB, 32 at a time %.0f", whole / 1048576, parts / 1048576);
+}
+
 int main(void)
 {
     const char *srcdir = getenv("srcdir") ? getenv("srcdir") : ".";
@@ -129,6 +138,7 @@ int main(void)
     compare("icd", ICD, bare);
     compare("icd in parts", ICD "--set batch.part=24", bare);
     test_limit(bare);
+    test_parts();
     run("rm -rf memory.tmp", text, sizeof text);
     return tap_done();
 }
