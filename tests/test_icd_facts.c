@@ -26,6 +26,7 @@
  *   sums and the least of models            test_joint.c
  *   counts of parameters and tensors        test_icd.c, check_sizes
  *   resumed runs                            test_icd_train.c, test_same
+ *   a ring in the plane is learned          test_icd_toy.c
  *   two networks' step against PyTorch      test_icd.c, check_step */
 #include <math.h>
 #include <stdio.h>

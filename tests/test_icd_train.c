@@ -129,6 +129,7 @@ static void test_switches(void)
         { "no attention, no norm", { "icd.attention=false", "icd.norm=false" }, "\"step\":5" },
         { "spectral norm", { "icd.spectral_norm=true" }, "\"step\":5" },
         { "labels", { "icd.labels=6", "data.source=shapes:64" }, "\"step\":5" },
+        { "any network", { "icd.net=any", "energy.net=\"conv:4,s2 silu flatten linear:1\"" }, "\"step\":5" },
         { "no augmentation", { "augment.area=1, 1", "augment.colour=0", "augment.blur=0" }, "\"step\":5" },
     };
 

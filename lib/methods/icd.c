@@ -22,7 +22,7 @@
 #include "walk.h"
 
 static const struct key_table *const tables[] = {
-    &icd_table, &optimiser_table, &sample_table, &icd_sample_table, &walk_table, NULL
+    &icd_table, &energy_table, &optimiser_table, &sample_table, &icd_sample_table, &walk_table, NULL
 };
 
 /* Beyond the common: norms of the two parts of the gradient, the mean log
@@ -191,7 +191,7 @@ static struct icd_loss build_loss(struct icd *m, struct icd_net *net, ebm_val *r
     ebm_graph *g = m->g;
     struct recipe *recipe = m->site.recipe;
     struct icd_loss_spec spec = loss_of(m), without = spec;
-    struct icd_trained trained = icd_trained_of(&net->net, &net->spec);
+    struct icd_trained trained = icd_net_trained(net);
     ebm_val noise = ebm_normal(g, m->counter, DRAW_NOISED, 4, m->shape);
     ebm_val after = ebm_offset(g, m->batches, 1);
     struct icd_loss_in in = {

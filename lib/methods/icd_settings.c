@@ -5,8 +5,8 @@
 #include "icd_settings.h"
 
 static const struct recipe_key keys[] = {
-    { "icd.net", KEY_TEXT, "32", 0, 0, "the network made for images of this size; larger ones will do",
-      "28|32|128" },
+    { "icd.net", KEY_TEXT, "32", 0, 0, "the network made for images of this size; larger ones will do; "
+      "or any: that of energy.net, which is told no labels", "28|32|128|any" },
     { "icd.width", KEY_INTEGER, "64", 4, 4096, "channels of its first blocks", NULL },
     { "icd.labels", KEY_INTEGER, "0", 0, 100000, "classes that it is told; 0: none", NULL },
     { "icd.label_width", KEY_INTEGER, "0", 0, 65536,
@@ -75,19 +75,45 @@ static struct icd_spec spec_of(struct recipe *recipe)
     };
 }
 
+static bool is_given(struct recipe *recipe)
+{
+    return strcmp(recipe_text(recipe, "icd.net"), "any") == 0;
+}
+
 struct icd_net icd_net_of(struct recipe *recipe, ebm_graph *g, bool training, ebm_outputs *effects)
 {
+    if (is_given(recipe)) {
+        struct energy energy = energy_of(recipe, g, training, effects);
+        return (struct icd_net){ .net = energy.net, .given = energy.text };
+    }
     return (struct icd_net){
         .net = { .graph = g, .region = "energy", .training = training, .effects = effects },
         .spec = spec_of(recipe),
     };
 }
 
+/* Of one scale: [n,1]. */
+static ebm_val given_energies(ebm_net *net, const void *text, ebm_val x, ebm_val labels)
+{
+    int64_t n[EBM_MAX_RANK];
+    ebm_val e = ebm_energy_net(net, text, x);
+
+    (void)labels;
+    return ebm_shape(net->graph, e, n) < 1 ? 0 : ebm_reshape(net->graph, e, 2, (int64_t[]){ n[0], 1 });
+}
+
+struct icd_trained icd_net_trained(struct icd_net *net)
+{
+    return net->given ? (struct icd_trained){ &net->net, given_energies, net->given }
+                      : icd_trained_of(&net->net, &net->spec);
+}
+
 ebm_val icd_energy_at(ebm_graph *g, ebm_val x, void *user)
 {
     struct icd_net *net = user;
+    struct icd_trained t = icd_net_trained(net);
     int64_t n[EBM_MAX_RANK];
-    ebm_val e = icd_energies(&net->net, &net->spec, x, net->labels);
+    ebm_val e = t.energies(t.net, t.spec, x, net->labels);
 
     return ebm_shape(g, e, n) < 1 ? 0 : ebm_reshape(g, ebm_sum(g, e, 1u << 1), 1, n);
 }
@@ -156,6 +182,8 @@ int icd_check(const struct method_site *site)
         return ebm_fail(site->ctx, EBM_ERR_ARG, "this method sees pixels in [0,1]: set data.low = 0 "
                         "and data.high = 1, not %g and %g", recipe_number(recipe, "data.low"),
                         recipe_number(recipe, "data.high"));
+    if (is_given(recipe) && recipe_integer(recipe, "icd.labels"))
+        return ebm_fail(site->ctx, EBM_ERR_ARG, "icd.net = any is told no labels: set icd.labels = 0");
     if (recipe_integer(recipe, "sample.label") >= 0
         && recipe_integer(recipe, "sample.label") >= recipe_integer(recipe, "icd.labels"))
         return ebm_fail(site->ctx, EBM_ERR_ARG, "sample.label = %lld is none of the %lld classes of "

@@ -15,9 +15,11 @@ extern const struct key_table icd_table, icd_sample_table;
 struct icd_net {
     ebm_net net;
     struct icd_spec spec;
+    const char *given;           /* a network as energy.net has it, in place of spec; NULL: none */
     ebm_val labels;              /* [n,l], or 0 */
 };
 struct icd_net icd_net_of(struct recipe *recipe, ebm_graph *g, bool training, ebm_outputs *effects);
+struct icd_trained icd_net_trained(struct icd_net *net);       /* lives as long as net */
 extern const struct method_energy icd_energy;
 ebm_val icd_energy_at(ebm_graph *g, ebm_val x, void *icd_net);
 
