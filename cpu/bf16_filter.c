@@ -9,17 +9,19 @@
  *
  * The images go by in bands, which are dealt to slots, both by the plan; at the end
  * the slots are added in their order, so that no float sum is long and threads only
- * decide who does what.  Large filters, of which memory bears few slots, are cut
- * into stripes of output channels as well. */
+ * decide who does what.  Large filters, of which memory bears few slots, and few
+ * pixels, which do not pay for them, are cut into stripes of output channels as
+ * well; x is then loaded for all stripes at once. */
 #include <string.h>
 #include "bf16.h"
 
 enum {
     BAND_PIXELS = 512,           /* 16 tiles: y's of 32 channels fit the first cache */
     MAX_SLOTS = 32,
-    SLOT_WORK = 1 << 22,         /* multiplications that make a slot worth its sum */
+    SLOT_WORK = 1 << 22,         /* multiplications that make a slot worth a thread */
+    SLOT_TERMS = 2048,           /* of a sum, that make a slot worth adding */
     SLOT_MEMORY = 1 << 22,       /* floats of all slots, where one is not larger */
-    TASKS = 16,                  /* slots x stripes, if there are channels enough */
+    TASKS = 8,                   /* slots x stripes, if there are channels enough */
     RANGE = 16384                /* elements for the epilogue at a time */
 };
 
@@ -34,7 +36,8 @@ struct bf16_filter {
     int64_t y_size, row;         /* elements: y of a stripe, transposed; a pixel's pairs */
     int64_t sums;                /* floats of a slot: [k block][c block][tap][32][32] */
     int slots, stripes;
-    size_t own;                  /* scratch per thread, floats */
+    size_t band;                 /* floats of x's band; stripes share all bands */
+    size_t shared, own;          /* scratch, and per thread, floats */
 };
 
 /* ---- plan ------------------------------------------------------------- */
@@ -43,7 +46,8 @@ static void plan_slots(struct bf16_filter *s)
 {
     const struct problem *v = &s->v;
     int64_t work = v->n * v->p * v->q * v->k * s->taps * v->c;
-    int64_t slots = least(MAX_SLOTS, least(s->images.bands, 1 + work / SLOT_WORK));
+    int64_t worth = most(v->n * v->p * v->q / SLOT_TERMS, divide_up(TASKS, s->k_blocks));
+    int64_t slots = least(least(MAX_SLOTS, worth), least(s->images.bands, 1 + work / SLOT_WORK));
 
     s->sums = s->k_blocks * s->c_blocks * s->taps * BF16_SPARE;
     s->slots = (int)most(1, least(slots, SLOT_MEMORY / s->sums));
@@ -88,11 +92,15 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->y_size = blocks * 2 * s->tiles * BF16_TILE;
     s->row = blocks * BF16_BLOCK * 2;
 
-    /* the slots' sums | per thread: x, y, y of a tile before it is transposed */
-    s->own = bf16_floats(s->images.size) + bf16_floats(s->y_size) + bf16_floats(BF16_ROWS * s->row);
+    /* the slots' sums, x of all bands | per thread: x, y, y of a tile before it is
+     * transposed */
+    s->band = bf16_floats(s->images.size);
+    s->shared = (size_t)s->slots * line_up((size_t)s->sums)
+              + (s->stripes > 1 ? (size_t)s->images.bands * s->band : 0);
+    s->own = (s->stripes > 1 ? 0 : s->band) + bf16_floats(s->y_size)
+           + bf16_floats(BF16_ROWS * s->row);
     *packed = 0;
-    *scratch = ((size_t)s->slots * line_up((size_t)s->sums) + (size_t)cpu->threads * s->own)
-             * sizeof(float);
+    *scratch = (s->shared + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
 }
 
@@ -109,7 +117,8 @@ static void filter_free(ebm_context *ctx, void *self)
 /* What a task adds up: blocks [begin, end) of output channels. */
 struct stripe {
     int64_t begin, end;
-    bf16 *x, *y, *rows;
+    const bf16 *x;
+    bf16 *y, *rows;
 };
 
 /* One tile of pixels of y: rows of pairs, then turned.  Zeros stand for pixels
@@ -160,23 +169,28 @@ static void add_band(const struct bf16_filter *s, const struct stripe *st, int64
             }
 }
 
-/* All bands of a slot, one stripe. */
+/* All bands of a slot, one stripe; `bands`: x of all, loaded, or NULL. */
 static void run_slot(const struct bf16_filter *s, int slot, int stripe, const float *x,
-                     const float *y, float *sums, float *own)
+                     const float *bands, const float *y, float *sums, float *own)
 {
     int64_t first = s->images.bands * slot / s->slots;
     int64_t last = s->images.bands * (slot + 1) / s->slots;
     struct stripe st = {
         .begin = s->k_blocks * stripe / s->stripes, .end = s->k_blocks * (stripe + 1) / s->stripes,
-        .x = (bf16 *)own,
     };
+    bf16 *x_own = (bf16 *)own;
 
-    st.y = (bf16 *)(own + bf16_floats(s->images.size));
+    st.y = (bf16 *)(own + (bands ? 0 : s->band));
     st.rows = (bf16 *)((float *)st.y + bf16_floats(s->y_size));
     for (int64_t band = first; band < last; band++) {
         struct part part = bf16_images_part(&s->images, band);
         int64_t tiles = part.units * s->chunks;
-        bf16_images_load(s->kernels, &s->images, &part, x, st.x);
+        if (bands) {
+            st.x = (const bf16 *)(bands + (size_t)band * s->band);
+        } else {
+            bf16_images_load(s->kernels, &s->images, &part, x, x_own);
+            st.x = x_own;
+        }
         for (int64_t tile = 0; tile < tiles; tile++)
             load_tile(s, &st, &part, tile, y);
         add_band(s, &st, tiles, sums, band > first);
@@ -206,7 +220,8 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
 {
     const struct bf16_filter *s = self;
     size_t slot_size = line_up((size_t)s->sums);
-    float *owned = scratch + (size_t)s->slots * slot_size;
+    float *owned = scratch + s->shared;
+    float *bands = s->stripes > 1 ? scratch + (size_t)s->slots * slot_size : NULL;
     int64_t pieces = s->v.k * s->taps, count = pieces * s->v.c;
     int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
     (void)packed;
@@ -217,11 +232,16 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         int thread = thread_index();
         float *own = owned + (size_t)thread * s->own;
 
+        #pragma omp for schedule(static)
+        for (int64_t band = 0; band < (bands ? s->images.bands : 0); band++) {
+            struct part part = bf16_images_part(&s->images, band);
+            bf16_images_load(s->kernels, &s->images, &part, x, (bf16 *)(bands + (size_t)band * s->band));
+        }
         s->kernels->begin();
         #pragma omp for schedule(dynamic)
         for (int i = 0; i < s->slots * s->stripes; i++) {
             int slot = i / s->stripes;
-            run_slot(s, slot, i % s->stripes, x, y, scratch + (size_t)slot * slot_size, own);
+            run_slot(s, slot, i % s->stripes, x, bands, y, scratch + (size_t)slot * slot_size, own);
         }
         s->kernels->end();
         #pragma omp for schedule(static)

@@ -40,7 +40,8 @@ void bf16_images_plan(struct bf16_images *v, int64_t floats, int64_t channels)
 
     int64_t units = most(1, floats / (v->units_x * v->together * channels));
     int64_t groups = divide_up(v->n, v->together);
-    units = least(units, divide_up(v->units_y, divide_up(MANY_BANDS, groups)));
+    if (!v->pairs)               /* sums over pixels have stripes to share */
+        units = least(units, divide_up(v->units_y, divide_up(MANY_BANDS, groups)));
     v->units = divide_up(v->units_y, divide_up(v->units_y, units));
     v->bands = groups * divide_up(v->units_y, v->units);
 

@@ -169,7 +169,8 @@ int contract_new(const struct cpu *cpu, const struct node *node, const struct sh
 
     v.exact = cpu->exact;
     v.bf16 = cpu->bf16;
-    if (!(node->op == OP_MATMUL && node->attr.matmul.full))
+    if (node->op == OP_MATMUL ? !node->attr.matmul.full && rounds_to_bf16(1, v.depth, v.columns)
+                              : rounds_to_bf16(v.groups, v.c, v.k))
         v.precision = cpu->precision;
     if (shape_count(&node->shape) > 0)
         return contract_plan(cpu, &v, contract);

@@ -9,7 +9,7 @@
 #ifndef EBM_CPU_CONTRACT_H
 #define EBM_CPU_CONTRACT_H
 
-#include "graph.h"
+#include "plan.h"
 
 struct cpu {                  /* the open device; see cpu.c */
     ebm_context *ctx;

@@ -5,6 +5,7 @@
  * compile() resolves every place to an address and every operation to a
  * function with its tables; all memory is allocated there but the arena, which is
  * given and has room for what all steps share as scratch.  run() walks the steps and decides nothing. */
+#include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

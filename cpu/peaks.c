@@ -5,6 +5,7 @@
  * Arithmetic: the micro-kernel that contractions end in, on data in the first
  * cache.  Memory: a plain copy of arrays that no second cache holds.  Each is
  * the best of a few turns of all threads, as others may share the machine. */
+#include "config.h"
 #include <string.h>
 #include <time.h>
 #include "gemm.h"

@@ -638,9 +638,11 @@ EBM_API void ebm_store_free(ebm_store *store);
  * EBM_BF16  operands are rounded to bfloat16, to nearest, ties to even; products
  *           are exact and summed in float32.  Weights, states, results and all
  *           other operations stay float32, and so do the products that norms of
- *           weights and changes of images are made of.  Fast where the processor
- *           has instructions for it; the same values, but for the order of sums,
- *           where not.
+ *           weights and changes of images are made of, convolutions in groups,
+ *           and what has fewer than 8 channels (of a product: terms or columns)
+ *           to read or to make, where it would gain nothing.  Fast where the
+ *           processor has instructions for it; the same values, but for the
+ *           order of sums, where not.
  *
  * It holds for programs compiled from the store's graphs afterwards.  A backend
  * that cannot refuses to compile: EBM_ERR_DEVICE. */

@@ -104,9 +104,16 @@ struct strip {
     int64_t bytes;           /* of SPACE_STRIP */
 };
 
+/* Does a contraction round its operands with precision bf16?  in, out: channels, or
+ * a product's terms and columns. */
+static inline bool rounds_to_bf16(int64_t groups, int64_t in, int64_t out)
+{
+    return groups == 1 && in >= 8 && out >= 8;
+}
+
 struct plan {
     const ebm_graph *graph;
-    enum ebm_precision precision;    /* of contractions that are not `full` */
+    enum ebm_precision precision;    /* of contractions that round and are not `full` */
     int n_steps;
     struct step *steps;
     int n_strips;            /* in the order of their steps; none if the backend has no use */

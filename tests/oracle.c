@@ -579,10 +579,18 @@ static double *rounded(const double *a, int64_t n)
     return r;
 }
 
+/* With precision bf16, contractions of 8 channels at least, in one group. */
 static bool rounds(const ebm_graph *g, const struct node *y)
 {
-    return g->store->precision == EBM_BF16 && op_info[y->op].class == CONTRACT
-        && !(y->op == OP_MATMUL && y->attr.matmul.full);
+    if (g->store->precision != EBM_BF16 || op_info[y->op].class != CONTRACT)
+        return false;
+    const struct shape *a = &node_of(g, operand(y, 0))->shape, *b = &node_of(g, operand(y, 1))->shape;
+    int last = a->rank - 1;
+    if (y->op == OP_MATMUL)
+        return !y->attr.matmul.full && y->shape.n[last] >= 8
+            && a->n[y->attr.matmul.ta ? last - 1 : last] >= 8;
+    return y->attr.conv.groups == 1 && a->n[3] >= 8
+        && (y->op == OP_CONV_FILTER ? b : &y->shape)->n[3] >= 8;
 }
 
 static void evaluate(struct oracle *o, ebm_val a)

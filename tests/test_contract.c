@@ -222,6 +222,17 @@ static float *rounded(ebm_context *ctx, const float *a, int64_t n)
     return r;
 }
 
+/* Are operands rounded with precision bf16? */
+static bool rounds(const struct node *node, const struct shape *a, const struct shape *b)
+{
+    int last = a->rank - 1;
+
+    if (node->op == OP_MATMUL)
+        return node->shape.n[last] >= 8 && a->n[node->attr.matmul.ta ? last - 1 : last] >= 8;
+    return node->attr.conv.groups == 1 && a->n[3] >= 8
+        && (node->op == OP_CONV_FILTER ? b : &node->shape)->n[3] >= 8;
+}
+
 /* A case with precision bf16: with each set of instructions for it, and without. */
 static bool examine_bf16(ebm_context *ctx, const struct node *node,
                          const struct shape *as, const struct shape *bs)
@@ -237,12 +248,12 @@ static bool examine_bf16(ebm_context *ctx, const struct node *node,
         mem_new(ctx, (size_t)count + 1, sizeof(double)),
     };
     unsigned flags = cpu_flags();
-    bool good = true;
+    bool good = true, round = rounds(node, as, bs);
 
     if (node->op == OP_MATMUL)
-        matmul_by_definition(node, as, ra, rb, ref);
+        matmul_by_definition(node, as, round ? ra : a, round ? rb : b, ref);
     else
-        conv_by_definition(node, as, bs, ra, rb, ref);
+        conv_by_definition(node, as, bs, round ? ra : a, round ? rb : b, ref);
     for (size_t i = 0; i < COUNT(sets); i++)
         for (int threads = 1; threads <= MAX_THREADS && !(sets[i] & ~flags); threads++) {
             struct cpu cpu = {

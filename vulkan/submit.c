@@ -17,6 +17,7 @@
  *
  * Some drivers drop work and still signal its fence: the last command of each
  * buffer writes a stamp, which the host clears before and checks afterwards. */
+#include "config.h"
 #include <string.h>
 #include <time.h>
 #include "lower.h"
