@@ -179,7 +179,7 @@ static int write_npy(struct work *w)
 {
     const uint16_t one = 1;
     struct output o;
-    char header[128], shape[96], frames[32] = "";
+    char header[192], shape[182], frames[32] = "";
     int status = output_begin(&o, given.out);
 
     if (status)
@@ -189,10 +189,10 @@ static int write_npy(struct work *w)
     snprintf(shape, sizeof shape, "{'descr': '%cf4', 'fortran_order': False, 'shape': (%" PRId64
              ", %s%d, %d, %d), }", *(const char *)&one ? '<' : '>', w->done, frames, w->info->height,
              w->info->width, w->info->channels);
-    /* magic, version, length of the rest: 118 = 0x76, so that all is 128 */
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
-    snprintf(header + 10, 118, "%-117s", shape);
-    header[127] = '\n';
+    /* magic, version, length of the rest: 182 = 0xb6, so that all is 192 */
+    memcpy(header, "\x93NUMPY\x01\x00\xb6\x00", 10);
+    snprintf(header + 10, 182, "%-181s", shape);
+    header[191] = '\n';
     fwrite(header, 1, sizeof header, o.file);
     fwrite(w->images, w->pixels * sizeof *w->images, (size_t)(w->done * w->stages), o.file);
     return output_end(&o, true);

@@ -181,7 +181,7 @@ tail -c $((7 * 8 * 8 * 4)) all.npy > all.tail
 tail -c $((7 * 8 * 8 * 4)) part.npy > part.tail
 cmp -s all.tail part.tail
 ok $? 'an image is the same whatever others are drawn'
-[ "$(wc -c < all.npy)" -eq $((128 + 12 * 8 * 8 * 4)) ]
+[ "$(wc -c < all.npy)" -eq $((192 + 12 * 8 * 8 * 4)) ]
 ok $? 'the array has its size'
 exits 0 'a folder' ebm-sample $m -n 3 --seed 5 --out pictures/
 [ "$(ls pictures | wc -l)" -eq 3 ]
@@ -214,7 +214,7 @@ exits 2 'labels without models' ebm-sample $m --label any --label any --out x.pn
 exits 2 'a sharpness of 0' ebm-sample $m $m --any 0 --out x.png
 exits 0 'either of two' ebm-sample $m other/model.safetensors --any 100 -n 2 --seed 5 --out x.png
 exits 0 'frames' ebm-sample $m -n 6 --seed 5 --frames 3 --out frames.npy --json
-[ "$(wc -c < frames.npy)" -eq $((128 + 6 * 3 * 8 * 8 * 4)) ]
+[ "$(wc -c < frames.npy)" -eq $((192 + 6 * 3 * 8 * 8 * 4)) ]
 ok $? 'three of each chain'
 tail -c $((8 * 8 * 4)) once.npy > once.tail
 tail -c $((8 * 8 * 4)) frames.npy > frames.tail
