@@ -201,6 +201,8 @@ EBM_API int ebm_data_read(ebm_data *data, size_t index, float *pixels, int32_t *
  *           label=ATTRIBUTE[/PARTS]     what labels tell, if not the shape; of a
  *                                       number, in which of so many equal parts
  *                                       (2) of its range it lies
+ *           label=shape|colour          of several attributes the label tells one,
+ *                                       by chance; their classes follow each other
  *
  * Without COUNT there are 10,000.  Image i is a function of seed, split and i,
  * not of what labels tell.  Other sizes than 32x32 are drawn, not resized. */

@@ -483,6 +483,37 @@ static void test_shape_labels(void)
     }
 }
 
+/* Of several attributes a label tells one, each about as often. */
+static void test_mixed_labels(void)
+{
+    enum { IMAGES = 600 };
+    static const int first[] = { 0, 6, 9, 17 };           /* of shape, x/3, colour */
+    ebm_data_options o = { .height = 8, .width = 8 };
+    ebm_data *d = open_data("shapes:600,label=shape|x/3|colour", &o);
+    ebm_data_info info = { 0 };
+    int told[3] = { 0 }, wrong = 0;
+    ebm_shapes_attributes a;
+
+    if (d)
+        ebm_data_describe(d, &info);
+    for (size_t i = 0; d && i < IMAGES; i++) {
+        float pixels[8 * 8 * 3];
+        int32_t label;
+        if (ebm_shapes_read(d, i, &a) < 0 || ebm_data_read(d, i, pixels, &label) < 0)
+            break;
+        const int expected[3] = { a.shape, (a.x >= 1 / 3.f) + (a.x >= 2 / 3.f), a.colour };
+        int k = label >= first[2] ? 2 : label >= first[1];
+        wrong += label - first[k] != expected[k];
+        told[k]++;
+    }
+    tap_ok(wrong == 0 && told[0] > 150 && told[1] > 150 && told[2] > 150, "labels tell one of three attributes "
+           "(%d, %d, %d times)", told[0], told[1], told[2]);
+    tap_ok(info.classes == first[3] && strcmp(info.class_names[5], "ring") == 0
+           && strcmp(info.class_names[6], "x 0-0.333") == 0 && strcmp(info.class_names[9], "red") == 0,
+           "and their classes have the names of all");
+    ebm_data_free(d);
+}
+
 /* Measuring finds what was drawn; of what is no shape, that it is none. */
 static void test_measure(void)
 {
@@ -583,10 +614,12 @@ static void test_shapes(void)
     tap_ok(strcmp(ebm_shapes_name("shape", 3), "star") == 0 && !ebm_shapes_name("shape", 6)
            && !ebm_shapes_name("hue", 0) && !ebm_shapes_name("colour", -1), "shapes: names");
     test_shape_labels();
+    test_mixed_labels();
     test_measure();
     refused("shapes:hue=3", NULL, EBM_ERR_ARG, "'hue' is no attribute");
     refused("shapes:label=hue", NULL, EBM_ERR_ARG, "'hue' is no attribute");
     refused("shapes:label=x/1", NULL, EBM_ERR_ARG, "parts");
+    refused("shapes:label=shape|x|shape", NULL, EBM_ERR_ARG, "told twice");
     refused("shapes:label=colour/2", NULL, EBM_ERR_ARG, "names, not parts");
     refused("shapes:colour=pink", NULL, EBM_ERR_ARG, "'pink'");
     refused("shapes:x=0.6..0.2", NULL, EBM_ERR_ARG, "range");

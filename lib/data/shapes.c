@@ -56,8 +56,11 @@ struct shapes {
     uint32_t key[2];
     unsigned allowed[NAMED];          /* bit: value */
     struct range range[ATTRIBUTES];
-    int labelled;                     /* the attribute that labels tell */
-    int parts;                        /* of the range of a number */
+    struct told {
+        int attribute, parts;         /* parts of the range of a number */
+        int classes;
+    } told[ATTRIBUTES];               /* what labels tell, each image's one of them */
+    int n_told;
 };
 
 const char *ebm_shapes_name(const char *attribute, int value)
@@ -109,7 +112,8 @@ static struct range inside(const struct range *range, double r)
     return in;
 }
 
-static void draw_lots(const struct shapes *s, size_t index, ebm_shapes_attributes *a)
+/* What image `index` is.  Returns a lot that nothing else depends on. */
+static uint32_t draw_lots(const struct shapes *s, size_t index, ebm_shapes_attributes *a)
 {
     const size_t at = index + s->first;
     const uint64_t i = at % s->count;
@@ -133,19 +137,31 @@ static void draw_lots(const struct shapes *s, size_t index, ebm_shapes_attribute
     a->y = (float)between(&y, word[1][1]);
     a->rotation = a->shape == CIRCLE || a->shape == RING
                 ? 0 : (float)between(&s->range[ROTATION], word[1][2]);
+    return word[1][3];
 }
 
-static int label_of(const struct shapes *s, const ebm_shapes_attributes *a)
+/* The class within those of one attribute. */
+static int class_of(const struct shapes *s, const struct told *t, const ebm_shapes_attributes *a)
 {
     const int names[NAMED] = { a->shape, a->colour, a->background };
     const float numbers[ATTRIBUTES] = { [SIZE] = a->size, [X] = a->x, [Y] = a->y, [ROTATION] = a->rotation };
 
-    if (s->labelled < NAMED)
-        return names[s->labelled];
-    const struct range *r = &s->range[s->labelled];
-    double part = r->high > r->low ? ((double)numbers[s->labelled] - r->low) / (r->high - r->low) : 0;
-    int label = (int)(part * s->parts);
-    return label < 0 ? 0 : label < s->parts ? label : s->parts - 1;
+    if (t->attribute < NAMED)
+        return names[t->attribute];
+    const struct range *r = &s->range[t->attribute];
+    double part = r->high > r->low ? ((double)numbers[t->attribute] - r->low) / (r->high - r->low) : 0;
+    int label = (int)(part * t->parts);
+    return label < 0 ? 0 : label < t->parts ? label : t->parts - 1;
+}
+
+/* Of several attributes the lot chooses one; its classes come after those before. */
+static int label_of(const struct shapes *s, const ebm_shapes_attributes *a, uint32_t lot)
+{
+    int k = (int)(lot % (uint32_t)s->n_told), before = 0;
+
+    for (int i = 0; i < k; i++)
+        before += s->told[i].classes;
+    return before + class_of(s, &s->told[k], a);
 }
 
 /* --- drawing --- */
@@ -226,8 +242,8 @@ static int read_shape(ebm_context *ctx, void *state, size_t index,
     const unsigned all = POINTS * POINTS;
     ebm_shapes_attributes a;
 
-    draw_lots(s, index, &a);
-    *label = label_of(s, &a);
+    const uint32_t lot = draw_lots(s, index, &a);
+    *label = label_of(s, &a, lot);
     int rc = image_new(ctx, image, s->height, s->width, 3, false);
     uint8_t *hits = rc < 0 ? NULL : mem_new(ctx, s->height * s->width, 1);
     if (rc >= 0 && !hits)
@@ -248,7 +264,7 @@ static int read_shape(ebm_context *ctx, void *state, size_t index,
 static int bad_filter(ebm_context *ctx, const char *spec, const char *item, const char *why)
 {
     return ebm_fail(ctx, EBM_ERR_ARG, "%s: '%s' %s; write shapes:COUNT,ATTRIBUTE=NAME|NAME "
-                    "ATTRIBUTE=LOW..HIGH or label=ATTRIBUTE, with shape, colour, background, size, "
+                    "ATTRIBUTE=LOW..HIGH or label=ATTRIBUTE|ATTRIBUTE, with shape, colour, background, size, "
                     "x, y or rotation", spec, item, why);
 }
 
@@ -300,22 +316,42 @@ static int attribute_of(const char *name)
 }
 
 /* "colour", "x/3" */
-static int take_label(ebm_context *ctx, struct shapes *s, const char *spec, char *value)
+static int take_told(ebm_context *ctx, struct shapes *s, const char *spec, char *value)
 {
     char *slash = strchr(value, '/');
     int64_t parts = 2;
+    struct told t = { 0 };
 
     if (slash) {
         *slash++ = '\0';
         if (!number_read_integer(slash, strlen(slash), &parts) || parts < 2 || parts > PARTS_MAX)
             return ebm_fail(ctx, EBM_ERR_ARG, "%s: a range has from 2 to %d parts", spec, PARTS_MAX);
     }
-    if ((s->labelled = attribute_of(value)) == ATTRIBUTES)
+    if ((t.attribute = attribute_of(value)) == ATTRIBUTES)
         return bad_filter(ctx, spec, value, "is no attribute");
-    if (slash && s->labelled < NAMED)
+    if (slash && t.attribute < NAMED)
         return bad_filter(ctx, spec, value, "has names, not parts");
-    s->parts = (int)parts;
+    for (int i = 0; i < s->n_told; i++)
+        if (s->told[i].attribute == t.attribute)
+            return bad_filter(ctx, spec, value, "is told twice");
+    t.parts = (int)parts;
+    s->told[s->n_told++] = t;
     return EBM_OK;
+}
+
+/* "shape|x/3" */
+static int take_label(ebm_context *ctx, struct shapes *s, const char *spec, char *value)
+{
+    char *name, *end;
+    int rc = EBM_OK;
+
+    s->n_told = 0;
+    for (name = value; name && rc == EBM_OK; name = end) {
+        if ((end = strchr(name, '|')))
+            *end++ = '\0';
+        rc = take_told(ctx, s, spec, name);
+    }
+    return rc;
 }
 
 static int take_filter(ebm_context *ctx, struct shapes *s, const char *spec, char *item)
@@ -371,28 +407,34 @@ static void close_shapes(ebm_context *ctx, void *state)
 }
 
 /* "square"; "x 0.5-1" */
-static char *class_name(ebm_context *ctx, const struct shapes *s, int label)
+static char *class_name(ebm_context *ctx, const struct shapes *s, const struct told *t, int label)
 {
-    if (s->labelled < NAMED)
-        return mem_strdup(ctx, ebm_shapes_name(attribute_names[s->labelled], label));
-    const struct range *r = &s->range[s->labelled];
-    double part = (r->high - r->low) / s->parts;
-    return mem_printf(ctx, "%s %.3g-%.3g", attribute_names[s->labelled], r->low + part * label,
+    if (t->attribute < NAMED)
+        return mem_strdup(ctx, ebm_shapes_name(attribute_names[t->attribute], label));
+    const struct range *r = &s->range[t->attribute];
+    double part = (r->high - r->low) / t->parts;
+    return mem_printf(ctx, "%s %.3g-%.3g", attribute_names[t->attribute], r->low + part * label,
                       r->low + part * (label + 1));
 }
 
-static int name_classes(ebm_context *ctx, const struct shapes *s, struct source *source)
+static int name_classes(ebm_context *ctx, struct shapes *s, struct source *source)
 {
-    int n = s->parts;
+    int n = 0;
 
-    if (s->labelled < NAMED)
-        for (n = 0; ebm_shapes_name(attribute_names[s->labelled], n); n++)
-            ;
+    for (int i = 0; i < s->n_told; i++) {
+        struct told *t = &s->told[i];
+        t->classes = t->parts;
+        if (t->attribute < NAMED)
+            for (t->classes = 0; ebm_shapes_name(attribute_names[t->attribute], t->classes); t->classes++)
+                ;
+        n += t->classes;
+    }
     if (!(source->class_names = mem_new(ctx, (size_t)n, sizeof *source->class_names)))
         return EBM_ERR_NOMEM;
-    for (; source->classes < n; source->classes++)
-        if (!(source->class_names[source->classes] = class_name(ctx, s, source->classes)))
-            return EBM_ERR_NOMEM;
+    for (int i = 0; i < s->n_told; i++)
+        for (int c = 0; c < s->told[i].classes; c++, source->classes++)
+            if (!(source->class_names[source->classes] = class_name(ctx, s, &s->told[i], c)))
+                return EBM_ERR_NOMEM;
     return EBM_OK;
 }
 
@@ -412,8 +454,8 @@ int shapes_open(ebm_context *ctx, const char *spec, const struct request *reques
     s->count = COUNT_DEFAULT;
     s->height = request->height ? request->height : SIDE;
     s->width = request->width ? request->width : SIDE;
-    s->labelled = SHAPE;
-    s->parts = 2;
+    s->told[0] = (struct told){ .attribute = SHAPE };
+    s->n_told = 1;
     s->key[0] = (uint32_t)request->seed;
     s->key[1] = (uint32_t)(request->seed >> 32);
     s->allowed[SHAPE] = (1u << COUNT(shape_names)) - 1;
