@@ -23,8 +23,7 @@
 #include "cdrl_settings.h"
 #include "context.h"
 #include "guard.h"
-#include "profile.h"
-#include "work.h"
+#include "programs.h"
 
 static const struct key_table *const tables[] = {
     &cdrl_table, &cdrl_proposal_table, &optimiser_table, &cdrl_sample_table, NULL
@@ -53,7 +52,7 @@ struct cdrl {
     ebm_optimiser optimiser, proposal_optimiser;
     ebm_graph *g;
     ebm_val fetched, noise_energy;
-    struct { ebm_outputs out; ebm_program *program; } programs[PROGRAMS];
+    struct program programs[PROGRAMS];
 
     /* Leaves. */
     int64_t shape[4];                    /* of a batch */
@@ -283,13 +282,11 @@ static int train_build(const struct method_site *site, void **state)
     m->classes = recipe_integer(recipe, "cdrl.labels");
     m->cooperative = cdrl_cooperative(recipe);
     m->steps = (int)recipe_integer(recipe, "langevin.steps");
-    m->bytes = (size_t)(site->image[0] * site->image[1] * site->image[2]) * sizeof(float);
-    if (!size_mul(m->bytes, (size_t)m->batch, &m->bytes))
-        return ebm_fail(site->ctx, EBM_ERR_ARG, "batch = %lld images are too many", (long long)m->batch);
     if (m->classes && (site->classes < 1 || site->classes > m->classes))
         return ebm_fail(site->ctx, EBM_ERR_ARG, "cdrl.labels = %lld, and the data have %d classes",
                         (long long)m->classes, site->classes);
-    if ((status = cdrl_schedule_of(site, &m->schedule)) < 0
+    if ((status = batch_bytes(site, "batch", &m->bytes)) < 0
+        || (status = cdrl_schedule_of(site, &m->schedule)) < 0
         || (status = take_optimisers(m)) < 0
         || (status = ebm_graph_new(site->store, &m->g)) < 0)
         return status;
@@ -306,14 +303,8 @@ static int train_build(const struct method_site *site, void **state)
 static int train_compile(void *state)
 {
     struct cdrl *m = state;
-    int status = EBM_OK;
 
-    for (int i = 0; i < PROGRAMS && status >= 0; i++) {
-        status = ebm_compile(m->g, m->programs[i].out.count, m->programs[i].out.list, &m->programs[i].program);
-        if (status >= 0)
-            program_label(m->programs[i].program, program_names[i]);
-    }
-    return status;
+    return programs_compile(m->g, m->programs, PROGRAMS, program_names);
 }
 
 static int give_batch(struct cdrl *m, const struct batch_source *source)
@@ -374,11 +365,8 @@ static double train_work(const void *state)
 {
     const struct cdrl *m = state;
     const double times[PROGRAMS] = { [BEGIN] = 1, [LANGEVIN] = m->steps, [UPDATE] = 1 };
-    double work = 0;
 
-    for (int i = 0; i < PROGRAMS; i++)
-        work += times[i] * graph_work(m->g, m->programs[i].out.count, m->programs[i].out.list);
-    return work;
+    return programs_work(m->g, m->programs, PROGRAMS, times);
 }
 
 static void train_free(void *state)
@@ -387,8 +375,7 @@ static void train_free(void *state)
 
     if (!m)
         return;
-    for (int i = 0; i < PROGRAMS; i++)
-        ebm_program_free(m->programs[i].program);
+    programs_free(m->programs, PROGRAMS);
     ebm_graph_free(m->g);
     mem_free(m->site.ctx, m);
 }

@@ -18,7 +18,7 @@
 #include <string.h>
 #include "cdrl_model.h"
 #include "cdrl_settings.h"
-#include "profile.h"
+#include "programs.h"
 
 enum { ENERGY, START, PROPOSE, STEP, DESCEND, END, PROGRAMS };
 static const char *const program_names[] = { "energy", "begin", "propose", "draw", "descend", "end" };
@@ -32,7 +32,7 @@ struct cdrl_model {
     int steps;                           /* of a chain at one level */
     ebm_graph *g;
     ebm_val energies;
-    struct { ebm_outputs out; ebm_program *program; } programs[PROGRAMS];
+    struct program programs[PROGRAMS];
     float *mask;                         /* of a picture: 1 is drawn, 0 given */
     float *picture;                      /* which is given, or zeros */
 
@@ -219,9 +219,8 @@ static int take_settings(struct cdrl_model *m)
     m->steps = (int)recipe_integer(recipe, "sample.steps");
     if (m->steps == 0)
         m->steps = (int)recipe_integer(recipe, "langevin.steps");
-    if (!size_mul(pixels, (size_t)m->batch * sizeof(float), &m->bytes))
-        return ebm_fail(m->site.ctx, EBM_ERR_ARG, "sample.batch = %lld images are too many",
-                        (long long)m->batch);
+    if ((status = batch_bytes(&m->site, "sample.batch", &m->bytes)) < 0)
+        return status;
     m->picture = mem_new(m->site.ctx, pixels, sizeof *m->picture);
     m->mask = mem_new(m->site.ctx, (size_t)(image[0] * image[1]), sizeof *m->mask);
     if (!m->picture || !m->mask)
@@ -269,14 +268,8 @@ static int set_level(struct cdrl_model *m, int program, int64_t level)
 int cdrl_model_compile(void *state)
 {
     struct cdrl_model *m = state;
-    int status = EBM_OK;
 
-    for (int i = 0; i < PROGRAMS && status >= 0; i++) {
-        status = ebm_compile(m->g, m->programs[i].out.count, m->programs[i].out.list, &m->programs[i].program);
-        if (status >= 0)
-            program_label(m->programs[i].program, program_names[i]);
-    }
-    return status;
+    return programs_compile(m->g, m->programs, PROGRAMS, program_names);
 }
 
 int cdrl_model_energy(void *state, const float *images, float *energies)
@@ -380,8 +373,7 @@ void cdrl_model_free(void *state)
 
     if (!m)
         return;
-    for (int i = 0; i < PROGRAMS; i++)
-        ebm_program_free(m->programs[i].program);
+    programs_free(m->programs, PROGRAMS);
     ebm_graph_free(m->g);
     mem_free(m->site.ctx, m->mask);
     mem_free(m->site.ctx, m->picture);
