@@ -6,7 +6,35 @@
  *   M = signal^2 v + noise^2,  y = scale x_t that of V = scale^2 M,
  * and y given x_{t+1} is normal of precision L = 1/V + 1/sigma^2 (top: 1/V) and
  * mean x_{t+1} / (sigma^2 L).  A Langevin step shrinks a deviation from it by
- * q = 1 - s^2 L / 2. */
+ * q = 1 - s^2 L / 2.
+ *
+ * What an implementation has to show, and where that is tested:
+ *
+ *    1  schedules to 1e-6, one state from the other      test_schedules
+ *    2  embeddings of levels                             test_cdrl_nets: check_levels
+ *    3  pairs of one noise, and of two                   test_pairs
+ *    4  the step is that of the textbook                 test_textbook
+ *    5  exact densities of Gaussian data                 test_gaussian_chains
+ *    6  what K unadjusted steps leave of mean, variance  test_gaussian_chains
+ *    7  variances down the whole sampler, its end        test_sampler
+ *    8  with exact samples a level learns its marginal   test_consistency
+ *    9  where the loop comes to rest with 15 steps       test_fixed_points
+ *   10  spectral norm: to the largest singular value     test_nn
+ *       one iteration an update, none outside            test_cdrl_nets, test_cdrl_train
+ *   11  gradients by y and of both networks, apart       test_cdrl_nets, test_cdrl_train
+ *   12  a new initializer adds a number by channel       test_cdrl_nets: check_start
+ *   13  the initializer's gradient is its likelihood's   test_proposal_loss
+ *   14  fewer steps go as far; the usual ones, said      test_cdrl_train: test_identities
+ *   15  guidance of weight 0, a class twice              test_cdrl_train: test_identities
+ *   16  averages while they begin                        test_cdrl_train: check_average,
+ *       rates while they rise                            test_optim; test_rates
+ *   17  published checkpoints                            test_import
+ *   18  the plain method: constants, noise, one network  test_schedules, test_pairs,
+ *                                                        test_cdrl_train: test_plain_model
+ *   19  detection figures                                test_ood
+ *   20  the toy: samples in all squares, sharper levels  test_cdrl_toy
+ *
+ * Both backends: test_cdrl_vulkan.  Lack of memory: test_faults. */
 #include <math.h>
 #include <string.h>
 #include "methods/cdrl_chain.h"
