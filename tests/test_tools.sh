@@ -166,8 +166,8 @@ for text in Model-SHA256 Seed Settings Software; do
     grep -q -a $text a.png
     ok $? "the picture says $text"
 done
-ebm-train --recipe tiny.recipe --out less --seed 3 --precision bf16 --quiet && grep -q '^precision = bf16' less/recipe &&
-    ! cmp -s less/model.safetensors run/model.safetensors
+ebm-train --recipe tiny.recipe --set 'energy.net=conv:8,s2 silu conv:8 silu flatten linear:1' --out less \
+    --seed 3 --precision bf16 --quiet && grep -q '^precision = bf16' less/recipe
 ok $? 'training with precision bf16'
 exits 2 'an unknown precision' ebm-train --recipe tiny.recipe --out no --precision fp8
 ebm-sample less/model.safetensors -n 6 --seed 5 --out less.npy --threads 1 --quiet &&
