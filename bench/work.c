@@ -2,13 +2,15 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *     work [THREADS [REPEATS [NAME]]]         a table; NAME: work whose line holds it
+ *     work [THREADS [REPEATS [NAME [bf16]]]]  a table; NAME: work whose line holds it
+ *     work scaling [REPEATS [NAME]]           networks by one thread and by two
  *     work list                               "number kind n h w c name|network"
- *     work serve THREADS NUMBER FILE          for torch_work.py
+ *     work serve THREADS NUMBER FILE [bf16]   for torch_work.py
  *
  * GB/s count what must be moved: each input read and each result written once.
  * The copy beside them is memcpy of as many bytes by as many threads, measured
- * in turn.  Figures are medians.
+ * in turn.  Figures are medians.  scaling runs both in turn, and says whether the
+ * states in their stores are then the same bits.
  *
  * serve writes a work's weights and inputs, and the result of a first run as
  * "result", to the safetensors FILE, says "ready", and then for every line with
@@ -29,6 +31,7 @@
 enum { MAX_REPEATS = 101, NAME_SIZE = 256 };
 
 static int threads = 1;
+static enum ebm_precision precision = EBM_FP32;
 
 /* Seconds of a run, so often in a row that the clock is fine enough. */
 static int time_of(struct ready *r, int calls, double *seconds)
@@ -62,7 +65,7 @@ static int measure(ebm_context *ctx, ebm_backend *device, const struct work *wor
 {
     double ours[MAX_REPEATS], copy[MAX_REPEATS], share[MAX_REPEATS], once = 0;
     struct ready r;
-    int rc = ready_new(device, work, &r);
+    int rc = ready_new(device, work, precision, &r);
     size_t half = (size_t)(r.bytes / 2);
     char *from = mem_new(ctx, half + 1, 1), *to = mem_new(ctx, half + 1, 1);
 
@@ -108,6 +111,70 @@ static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char 
         if (!name || strstr(line, name))
             rc = measure(ctx, device, &works[i], repeats);
     }
+    return rc;
+}
+
+/* ---- one thread and two ---- */
+
+/* 1: their states are the same bits; 0: they differ. */
+static int same_states(ebm_context *ctx, ebm_store *a, ebm_store *b)
+{
+    int same = 1;
+
+    for (int i = 0; same == 1 && i < a->count; i++) {
+        size_t size = tensor_bytes(&a->tensors[i]);
+        char *x = mem_new(ctx, size + 1, 1), *y = mem_new(ctx, size + 1, 1);
+        int rc = x && y ? ebm_store_read(a, a->tensors[i].name, x, size) : EBM_ERR_NOMEM;
+        if (rc >= 0)
+            rc = ebm_store_read(b, a->tensors[i].name, y, size);
+        same = rc < 0 ? rc : memcmp(x, y, size) == 0;
+        mem_free(ctx, x);
+        mem_free(ctx, y);
+    }
+    return same;
+}
+
+static int scale(ebm_context *ctx, ebm_backend *const *devices, const struct work *work, int repeats)
+{
+    double seconds[2][MAX_REPEATS], gain[MAX_REPEATS], once = 0;
+    struct ready r[2] = { { 0 } };
+    int rc = EBM_OK, calls = 1;
+
+    for (int i = 0; i < 2 && rc >= 0; i++)
+        if ((rc = ready_new(devices[i], work, precision, &r[i])) >= 0)
+            rc = time_of(&r[i], 1, &once);
+    calls = once < 0.1 ? 1 + (int)(0.1 / once) : 1;
+    for (int k = 0; k < repeats && rc >= 0; k++) {
+        for (int i = 0; i < 2 && rc >= 0; i++)
+            rc = time_of(&r[i], calls, &seconds[i][k]);
+        gain[k] = seconds[0][k] / seconds[1][k];
+    }
+    if (rc >= 0)
+        rc = same_states(ctx, r[0].store, r[1].store);
+    if (rc >= 0)
+        printf("%-9s %-26s %10.3f %10.3f %8.2f %s\n", kind_names[work->kind], work->name,
+               1e3 * median(seconds[0], repeats), 1e3 * median(seconds[1], repeats), median(gain, repeats),
+               rc ? "the same bits" : "DIFFERENT BITS");
+    fflush(stdout);
+    for (int i = 0; i < 2; i++)
+        ready_free(&r[i]);
+    return rc == 0 ? EBM_ERR_INTERNAL : rc;
+}
+
+static int scaling(ebm_context *ctx, int repeats, const char *name)
+{
+    ebm_backend *devices[2] = { NULL, NULL };
+    int rc = EBM_OK;
+
+    threads = 2;                             /* both by the clock on the wall */
+    for (int i = 0; i < 2 && rc >= 0; i++)
+        rc = ebm_backend_open(ctx, "cpu", 1 + i, &devices[i]);
+    printf("%-36s %10s %10s %8s\n", "", "1 thread", "2 threads", "gain");
+    for (int i = 0; rc >= 0 && i < n_works; i++)
+        if ((works[i].kind == LANGEVIN || works[i].kind == TRAIN) && (!name || strstr(works[i].name, name)))
+            rc = scale(ctx, devices, &works[i], repeats);
+    for (int i = 0; i < 2; i++)
+        ebm_backend_free(devices[i]);
     return rc;
 }
 
@@ -175,7 +242,7 @@ static int serve(ebm_context *ctx, ebm_backend *device, int number, const char *
     const float noise = 0.01f;
     char line[32];
     struct ready r;
-    int rc = ready_new(device, &works[number], &r);
+    int rc = ready_new(device, &works[number], precision, &r);
 
     if (rc >= 0)
         rc = write_files(ctx, &r, &works[number], path);
@@ -202,33 +269,51 @@ static void list(void)
     }
 }
 
+static const char usage[] = "usage: work [THREADS [REPEATS [NAME [bf16]]]] | scaling [REPEATS [NAME]] | list"
+                            " | serve THREADS NUMBER FILE [bf16]\n";
+
+/* serve THREADS NUMBER FILE; or the table of all. */
+static int measure_or_serve(ebm_context *ctx, bool serving, char **words)
+{
+    ebm_backend *device = NULL;
+    int repeats = words[1] && !serving ? atoi(words[1]) : 9, number = serving ? atoi(words[1]) : 0;
+    int rc = ebm_backend_open(ctx, "cpu", threads, &device);
+
+    if (repeats < 1 || repeats > MAX_REPEATS || number < 0 || number >= n_works)
+        rc = ebm_fail(ctx, EBM_ERR_ARG, "%s", usage);
+    if (rc >= 0)
+        rc = serving ? serve(ctx, device, number, words[2])
+                     : table(ctx, device, repeats, words[1] ? words[2] : NULL);
+    ebm_backend_free(device);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
-    bool serving = argc == 5 && !strcmp(argv[1], "serve");
-    int repeats = argc > 2 ? atoi(argv[2]) : 9, number = serving ? atoi(argv[3]) : 0, rc;
+    const char *mode = argc > 1 ? argv[1] : "";
+    bool serving = argc >= 5 && !strcmp(mode, "serve"), pairs = !strcmp(mode, "scaling");
+    int repeats = pairs && argc > 2 ? atoi(argv[2]) : 9, rc;
     ebm_context *ctx = NULL;
-    ebm_backend *device = NULL;
+    static char one[] = "1";
+    char *words[4] = { one, NULL, NULL, NULL };
 
-    if (argc == 2 && !strcmp(argv[1], "list")) {
+    if (argc == 2 && !strcmp(mode, "list")) {
         list();
         return 0;
     }
-    if (argc > 1)
-        threads = atoi(argv[serving ? 2 : 1]);
-    if (serving)
-        repeats = 1;
-    if (argc > 5 || threads < 1 || repeats < 1 || repeats > MAX_REPEATS
-        || number < 0 || number >= n_works) {
-        fprintf(stderr, "usage: work [THREADS [REPEATS [NAME]]] | list | serve THREADS NUMBER FILE\n");
+    for (int i = 1 + serving, n = 0; i < argc && n < 4; i++)
+        words[n++] = argv[i];
+    threads = pairs ? 2 : atoi(words[0]);
+    if (words[3] && !strcmp(words[3], "bf16"))
+        precision = EBM_BF16;
+    if (argc > 5 + serving || threads < 1 || repeats < 1 || repeats > MAX_REPEATS) {
+        fputs(usage, stderr);
         return 2;
     }
-    if ((rc = ebm_context_new(NULL, &ctx)) >= 0
-        && (rc = ebm_backend_open(ctx, "cpu", threads, &device)) >= 0)
-        rc = serving ? serve(ctx, device, number, argv[4])
-                     : table(ctx, device, repeats, argc > 3 ? argv[3] : NULL);
+    if ((rc = ebm_context_new(NULL, &ctx)) >= 0)
+        rc = pairs ? scaling(ctx, repeats, argc > 3 ? argv[3] : NULL) : measure_or_serve(ctx, serving, words);
     if (rc < 0)
         fprintf(stderr, "work: %s\n", ctx ? ebm_message(ctx) : "no memory");
-    ebm_backend_free(device);
     ebm_context_free(ctx);
     return rc < 0;
 }

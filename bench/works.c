@@ -9,19 +9,29 @@
 
 #define DIGITS "conv:16,k5,s2 silu conv:32,s2 silu conv:64,s2 silu conv:64,s2 silu " \
                "flatten linear:64 silu linear:1"
-#define RESIDUAL "conv:64 res(leaky conv:64 leaky conv:64) avgpool:2 " \
-                 "res(leaky conv:128 leaky conv:128) avgpool:2 " \
-                 "res(leaky conv:256 leaky conv:256) avgpool:2 leaky sum linear:1"
+/* Of the fact sheets, by the layers that take the time: improved CD for images of 32
+ * and of 128 (one scale of three, no attention), CDRL with 2 blocks a stage for 8, and
+ * SN-GAN's discriminator. */
+#define BLOCK(c) "res(silu conv:" #c " silu conv:" #c ") "
+#define DOWN(c) "res(silu conv:" #c " silu conv:" #c " avgpool:2) "
+#define ICD32 "conv:64 " DOWN(64) BLOCK(64) DOWN(128) BLOCK(128) DOWN(256) BLOCK(256) "silu sum linear:1"
+#define ICD128 "conv:64 " DOWN(64) DOWN(64) BLOCK(64) DOWN(128) BLOCK(128) DOWN(256) BLOCK(256) DOWN(256) \
+               "silu sum linear:1"
+#define LEAKY(c) "repeat:2(res(leaky conv:" #c " leaky conv:" #c ")) "
+#define CDRL32 "conv:128 " LEAKY(128) "avgpool:2 " LEAKY(256) "avgpool:2 " LEAKY(256) "avgpool:2 " LEAKY(256) \
+               "leaky sum linear:1"
 #define HAT "res(conv:128 relu conv:128 avgpool:2) res(relu conv:128 relu conv:128 avgpool:2) " \
             "repeat:2(res(relu conv:128 relu conv:128)) relu sum linear:1"
 #define NORMED "conv:64 repeat:2(res(groupnorm:8 silu conv:64 groupnorm:8 silu conv:64)) " \
                "conv:128,s2 repeat:2(res(groupnorm:8 silu conv:128 groupnorm:8 silu conv:128)) " \
                "silu mean linear:1"
-#define WIDE "conv:32 res(silu conv:32 silu conv:32) avgpool:2 res(silu conv:64 silu conv:64) avgpool:2 " \
-             "res(silu conv:128 silu conv:128) avgpool:2 res(silu conv:128 silu conv:128) avgpool:2 " \
-             "silu sum linear:1"
+/* A layer and its two gradients. */
+#define LAYER(name, n, h, c, net) \
+    { name, FORWARD, n, h, h, c, net }, { name, BACKWARD, n, h, h, c, net }, { name, FILTER, n, h, h, c, net }
+/* A network's Langevin step and its update. */
+#define NETWORK(name, n, h, c, net) { name, LANGEVIN, n, h, h, c, net }, { name, TRAIN, n, h, h, c, net }
 
-const char *const kind_names[] = { "forward", "backward", "langevin", "train", "adam" };
+const char *const kind_names[] = { "forward", "backward", "filter", "langevin", "train", "adam" };
 
 const struct work works[] = {
     { "silu",                    FORWARD,  64,  32, 32, 64, "silu" },
@@ -51,20 +61,35 @@ const struct work works[] = {
     { "up:2,bilinear",           FORWARD,  64,  16, 16, 64, "up:2,bilinear" },
     { "up:2,bilinear, gradient", BACKWARD, 64,  16, 16, 64, "up:2,bilinear" },
     { "adam, 4 M weights",       ADAM,      1,   1,  1, 4194304, "" },
-    { "conv 3x3 64",             FORWARD,  64,  32, 32, 64, "conv:64" },
+    LAYER("conv 3x3 64, 64x64",    8, 64,  64, "conv:64"),
+    LAYER("conv 3x3 64, 32x32",   32, 32,  64, "conv:64"),
+    LAYER("conv 3x3 128, 32x32",  16, 32, 128, "conv:128"),
+    LAYER("conv 3x3 128, 16x16",  64, 16, 128, "conv:128"),
+    LAYER("conv 3x3 256, 16x16",  16, 16, 256, "conv:256"),
+    LAYER("conv 3x3 256, 8x8",    64,  8, 256, "conv:256"),
+    LAYER("conv 3x3 512, 8x8",    32,  8, 512, "conv:512"),
+    LAYER("conv 3x3 96, 24x24",   32, 24,  96, "conv:96"),
+    LAYER("1x1 128, 32x32",       16, 32, 128, "conv:128,k1"),
+    LAYER("1x1 256 to 64, 16x16", 64, 16, 256, "conv:64,k1"),
+    LAYER("4x4 s2 64 to 128, 32x32",  32, 32,  64, "conv:128,k4,s2,p1"),
+    LAYER("3x3 s2 128 to 256, 16x16", 32, 16, 128, "conv:256,s2"),
+    LAYER("3x3 of 3 to 64, 32x32",    64, 32,   3, "conv:64"),
+    LAYER("3x3 in 4 groups, 32x32",   32, 32,  64, "conv:64,g4"),
+    LAYER("3x3 depthwise, 32x32",     32, 32,  64, "conv:64,g64"),
+    LAYER("product 512x512x512",     512,  1, 512, "flatten linear:512"),
+    LAYER("product 64x1024x1024",     64,  1, 1024, "flatten linear:1024"),
     { "conv 3x3 64 silu",        FORWARD,  64,  32, 32, 64, "conv:64 silu" },
-    { "conv 3x3 3 to 64",        FORWARD,  64,  32, 32,  3, "conv:64" },
     { "attention",               FORWARD,  16,  16, 16, 64, "attention:1" },
-    { "digits, 64",              LANGEVIN, 64,  32, 32,  1, DIGITS },
     { "digits, 3",               LANGEVIN,  3,  32, 32,  1, DIGITS },
-    { "residual 32x32, 32",      LANGEVIN, 32,  32, 32,  3, RESIDUAL },
-    { "hat 32x32, 16",           LANGEVIN, 16,  32, 32,  3, HAT },
-    { "normed 32x32, 16",        LANGEVIN, 16,  32, 32,  3, NORMED },
-    { "residual 64x64, 8",       LANGEVIN,  8,  64, 64,  3, WIDE },
-    { "digits, 64",              TRAIN,    64,  32, 32,  1, DIGITS },
-    { "residual 32x32, 32",      TRAIN,    32,  32, 32,  3, RESIDUAL },
-    { "hat 32x32, 16",           TRAIN,    16,  32, 32,  3, HAT },
-    { "normed 32x32, 16",        TRAIN,    16,  32, 32,  3, NORMED },
+    NETWORK("digits, 64",            64,  32, 1, DIGITS),
+    NETWORK("improved CD 32, 16",    16,  32, 3, ICD32),
+    NETWORK("improved CD 32, 64",    64,  32, 3, ICD32),
+    NETWORK("improved CD 128, 2",     2, 128, 3, ICD128),
+    NETWORK("CDRL 32, 8",             8,  32, 3, CDRL32),
+    NETWORK("CDRL 32, 32",           32,  32, 3, CDRL32),
+    NETWORK("hat 32, 16",            16,  32, 3, HAT),
+    NETWORK("hat 32, 64",            64,  32, 3, HAT),
+    NETWORK("normed 32, 16",         16,  32, 3, NORMED),
 };
 const int n_works = (int)COUNT(works);
 
@@ -99,6 +124,9 @@ static void build_layers(struct ready *r, const struct work *work, ebm_val x, eb
     if (work->kind == BACKWARD) {
         ebm_val dy = normal_state(g, "dy", rank, shape);
         result = ebm_grad(g, ebm_sum_all(g, ebm_mul(g, y, dy)), x);
+    } else if (work->kind == FILTER) {
+        ebm_val dy = normal_state(g, "dy", rank, shape);
+        result = ebm_grad_region(g, ebm_sum_all(g, ebm_mul(g, y, dy)), "energy");
     }
     r->result = result;
     ebm_output(g, out, result);
@@ -151,7 +179,7 @@ static void build_adam(struct ready *r, const struct work *work, ebm_outputs *ou
     ebm_optimise(g, "energy", normal_state(g, "gradient", 1, shape), &adam, 0, out);
 }
 
-int ready_new(ebm_backend *device, const struct work *work, struct ready *r)
+int ready_new(ebm_backend *device, const struct work *work, enum ebm_precision precision, struct ready *r)
 {
     const int64_t shape[] = { work->n, work->h, work->w, work->c };
     ebm_outputs out = { 0 };
@@ -161,11 +189,13 @@ int ready_new(ebm_backend *device, const struct work *work, struct ready *r)
     *r = (struct ready){ 0 };
     if ((rc = ebm_store_new(device, &r->store)) < 0 || (rc = ebm_graph_new(r->store, &r->graph)) < 0)
         return rc;
+    ebm_store_precision(r->store, precision);
     if (work->kind != ADAM)
         x = normal_state(r->graph, "x", 4, shape);
     switch (work->kind) {
     case FORWARD:
-    case BACKWARD: build_layers(r, work, x, &out); break;
+    case BACKWARD:
+    case FILTER:   build_layers(r, work, x, &out); break;
     case LANGEVIN: build_langevin(r, work, x, &out); break;
     case TRAIN:    build_train(r, work, x, &out); break;
     case ADAM:     build_adam(r, work, &out); break;

@@ -9,6 +9,7 @@
 enum kind {
     FORWARD,      /* y of a network's layers */
     BACKWARD,     /* the gradient of sum(y dy) by their input */
+    FILTER,       /* the same by their weights */
     LANGEVIN,     /* one step of chains down the network's energy */
     TRAIN,        /* one update by contrastive divergence: Adam and moving average */
     ADAM          /* the update alone, of `c` weights with a gradient at hand */
@@ -36,7 +37,7 @@ struct ready {
     double flop;             /* of contractions */
     double bytes;            /* at least: each input read and each result written once */
 };
-int ready_new(ebm_backend *device, const struct work *work, struct ready *ready);
+int ready_new(ebm_backend *device, const struct work *work, enum ebm_precision precision, struct ready *ready);
 void ready_free(struct ready *ready);
 
 #endif

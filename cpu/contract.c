@@ -1,6 +1,8 @@
 /* contract.c - plan a contraction by the first algorithm that applies.
  *
  * SPDX-License-Identifier: ISC */
+#include <stddef.h>
+#include <string.h>
 #include "bf16.h"
 
 struct contract {
@@ -8,7 +10,8 @@ struct contract {
     void *self;
     bool swapped;                        /* it takes b first, then a */
     size_t packed, scratch;
-    float *kept;                         /* packed, if it outlives a run */
+    float *kept;                         /* where packed outlives a run, or NULL */
+    struct problem problem;
     int64_t uses;                        /* pixels or rows that an element of b serves */
 };
 
@@ -142,6 +145,7 @@ int contract_plan(const struct cpu *cpu, const struct problem *problem, struct c
         rc = self->algorithm->plan(cpu, v, self->self, &self->packed, &self->scratch);
     self->uses = (v->op == OP_MATMUL ? v->rows : v->n * v->p * v->q)
                / (v->precision == EBM_BF16 && v->bf16 ? BF16_SPEED : 1);
+    self->problem = *problem;
     if (rc < 0) {
         contract_free(cpu, self);
         return rc;
@@ -184,7 +188,6 @@ void contract_free(const struct cpu *cpu, struct contract *contract)
         return;
     if (contract->self)
         contract->algorithm->free(cpu->ctx, contract->self);
-    mem_free(cpu->ctx, contract->kept);
     mem_free(cpu->ctx, contract->self);
     mem_free(cpu->ctx, contract);
 }
@@ -194,18 +197,29 @@ const char *contract_algorithm(const struct contract *contract)
     return contract->algorithm ? contract->algorithm->name : "";
 }
 
-int64_t contract_keep(const struct cpu *cpu, struct contract *contract, int64_t limit)
+size_t contract_keeps(const struct contract *contract)
 {
-    if (contract->packed == 0 || contract->packed > (size_t)limit || contract->uses > FEW_USES
-        || contract->swapped)
-        return 0;
-    contract->kept = mem_new(cpu->ctx, contract->packed, 1);
-    return contract->kept ? (int64_t)contract->packed : EBM_ERR_NOMEM;
+    return contract->uses > FEW_USES || contract->swapped ? 0 : contract->packed;
+}
+
+void contract_keep(struct contract *contract, float *at)
+{
+    contract->kept = at;
+}
+
+/* Of the same problem; but for the images, that is asking for more than need be. */
+bool contract_packs_alike(const struct contract *a, const struct contract *b)
+{
+    const struct problem *p = &a->problem, *q = &b->problem;
+    size_t sizes = offsetof(struct problem, ta) - offsetof(struct problem, n);
+
+    return a->algorithm == b->algorithm && p->op == q->op && memcmp(&p->n, &q->n, sizes) == 0
+        && p->ta == q->ta && p->tb == q->tb && p->precision == q->precision;
 }
 
 size_t contract_scratch(const struct contract *contract)
 {
-    return (contract->kept ? 0 : contract->packed) + contract->scratch;
+    return contract->packed + contract->scratch;
 }
 
 void contract_run(const struct cpu *cpu, const struct contract *contract, const float *a,
@@ -213,7 +227,7 @@ void contract_run(const struct cpu *cpu, const struct contract *contract, const 
                   const struct epilogue *epilogue)
 {
     float *packed = contract->kept ? contract->kept : scratch;
-    float *rest = (float *)((char *)scratch + (contract->kept ? 0 : contract->packed));
+    float *rest = (float *)((char *)scratch + contract->packed);
 
     if (contract->swapped)
         contract->algorithm->run(cpu, contract->self, b, a, out, packed, rest, epilogue);

@@ -38,13 +38,16 @@ int contract_new(const struct cpu *cpu, const struct node *node,
  * "bf16 filter", "bf16 round"; "" for an empty result. */
 const char *contract_algorithm(const struct contract *contract);
 void contract_free(const struct cpu *cpu, struct contract *contract);
-/* Give it memory of its own for b as it is packed, where runs with the same b
- * shall follow each other and packing is felt: at most `limit` bytes.  Returns
- * how many; 0: b is packed each time, into scratch; or EBM_ERR_NOMEM. */
-int64_t contract_keep(const struct cpu *cpu, struct contract *contract, int64_t limit);
+/* Bytes of b as it is packed, where packing is felt and would be spared by keeping
+ * them from a run to the next with the same b; else 0. */
+size_t contract_keeps(const struct contract *contract);
+/* From now on pack b there: as many bytes. */
+void contract_keep(struct contract *contract, float *at);
+/* Does either make the same bytes of one b? */
+bool contract_packs_alike(const struct contract *a, const struct contract *b);
 /* Bytes of scratch that run needs (all threads together), 64-byte aligned. */
 size_t contract_scratch(const struct contract *contract);
-/* same: b is what it was in the run before.  epilogue: NULL for none. */
+/* same: b is packed already where it is kept.  epilogue: NULL for none. */
 void contract_run(const struct cpu *cpu, const struct contract *contract,
                   const float *a, const float *b, bool same, float *out, void *scratch,
                   const struct epilogue *epilogue);

@@ -12,10 +12,13 @@
 #include <time.h>
 #include "backend.h"
 #include "gemm.h"
-#include "step.h"
-#include "store.h"
+#include "keep.h"
 
-enum { MAX_THREADS = 1024, KEPT = 1 << 25 };
+enum { MAX_THREADS = 1024 };
+
+/* An arena is made larger by this for packed weights.  What exceeds the caches is read
+ * about as slowly as it is packed again, so more is taken only where it is there. */
+enum { WISHED = 1 << 25 };
 
 /* A block stays in the second cache of a core; less than a few of them does anyway.
  * Fewer blocks would leave threads idle. */
@@ -25,6 +28,7 @@ static const struct strip_rules strip_rules = {
 
 struct device_buffer {
     char *bytes;
+    size_t size;
 };
 
 struct backend {
@@ -39,10 +43,8 @@ struct device_program {
     struct memory memory;
     size_t scratch_size;
     char **slots, **feeds;       /* what memory points to */
-    unsigned char *written;
     int n_feeds, n_steps, n_copies;
     int n_planned;               /* steps of the plan: strips are one here */
-    int64_t may_keep;            /* bytes for packed weights that are left */
     double *seconds;             /* of steps and of the copies, if they are timed */
     struct step_run *steps;
     struct copy_run { void *to; const void *from; size_t bytes; } *copies;
@@ -85,6 +87,7 @@ static int buffer_new(ebm_backend *b, size_t size, struct device_buffer **buffer
     *buffer = mem_new(b->ctx, 1, sizeof **buffer);
     if (!*buffer)
         return EBM_ERR_NOMEM;
+    (*buffer)->size = size;
     (*buffer)->bytes = mem_new(b->ctx, size ? size : 1, 1);
     if (!(*buffer)->bytes) {
         mem_free(b->ctx, *buffer);
@@ -138,7 +141,7 @@ static void contract_step(const struct cpu *cpu, const struct step_run *s)
 
     if (s->group)
         group_begin(s->group, s->scratch + contract_scratch(s->own));
-    contract_run(cpu, s->own, s->in[0], s->in[1], s->same, s->out, s->scratch,
+    contract_run(cpu, s->own, s->in[0], s->in[1], s->same || s->packed_before, s->out, s->scratch,
                  s->group ? &epilogue : NULL);
 }
 
@@ -155,6 +158,7 @@ static int contract_prepare(const struct cpu *cpu, struct step_run *s)
     s->run = contract_step;
     s->release = contract_release;
     s->own = contract;
+    s->contracts = true;
     if (contract)
         s->scratch_size = contract_scratch(contract);
     return rc;
@@ -221,46 +225,6 @@ static int resolve(const struct cpu *cpu, const struct plan *plan, const struct 
     return EBM_OK;
 }
 
-static void note_written(const struct place *at, unsigned char *written)
-{
-    if (at->space == SPACE_STATE)
-        written[at->index] = 1;
-}
-
-/* The slots that the program writes to. */
-static void find_written(const struct plan *plan, unsigned char *written)
-{
-    for (int i = 0; i < plan->n_copies; i++)
-        note_written(&plan->copies[i].to, written);
-    for (int i = 0; i < plan->n_steps; i++) {
-        const struct step *s = &plan->steps[i];
-        note_written(&s->out, written);
-        for (int o = 0; s->group && o < s->group->n_out; o++)
-            note_written(&s->group->out[o].place, written);
-    }
-}
-
-/* Whether the program itself never writes there: what is read is then the same
- * in all runs of a row. */
-static bool constant(const struct memory *memory, const struct place *at)
-{
-    return at->space == SPACE_FEED || (at->space == SPACE_STATE && !memory->written[at->index]);
-}
-
-/* Weights that stay as they are stay packed, too. */
-static int keep_packed(const struct cpu *cpu, const struct step *step, const struct memory *memory,
-                       int64_t *may_keep, struct step_run *s)
-{
-    if (s->release != contract_release || !constant(memory, &step->in[1]))
-        return EBM_OK;
-    int64_t bytes = contract_keep(cpu, s->own, *may_keep);
-    if (bytes < 0)
-        return (int)bytes;
-    *may_keep -= bytes;
-    s->scratch_size = contract_scratch(s->own);
-    return EBM_OK;
-}
-
 static int prepare_group(const struct cpu *cpu, const struct ew_group *plan,
                          const struct memory *memory, const struct cut *cut, struct step_run *s)
 {
@@ -277,8 +241,7 @@ static int prepare_group(const struct cpu *cpu, const struct ew_group *plan,
 }
 
 int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct step *step,
-                 const struct memory *memory, const struct cut *cut, int64_t *may_keep,
-                 struct step_run *s)
+                 const struct memory *memory, const struct cut *cut, struct step_run *s)
 {
     int rc = resolve(cpu, plan, step, memory, cut, s);
 
@@ -287,8 +250,7 @@ int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct st
     if (!prepare[step->op])
         return ebm_fail(cpu->ctx, EBM_ERR_INTERNAL, "cpu: %s is not an operation that runs",
                         op_info[step->op].name);
-    if ((rc = prepare[step->op](cpu, s)) < 0
-        || (rc = keep_packed(cpu, step, memory, may_keep, s)) < 0 || !step->group)
+    if ((rc = prepare[step->op](cpu, s)) < 0 || !step->group)
         return rc;
     return prepare_group(cpu, step->group, memory, cut, s);
 }
@@ -360,17 +322,13 @@ static int make_all(struct device_program *p, const struct plan *plan)
     p->copies = mem_new(ctx, (size_t)plan->n_copies + 1, sizeof *p->copies);
     if (!p->steps || !p->copies)
         return EBM_ERR_NOMEM;
-    if (!(p->written = mem_new(ctx, (size_t)plan->graph->store->count + 1, 1)))
-        return EBM_ERR_NOMEM;
-    find_written(plan, p->written);
-    p->memory.written = p->written;
     p->n_planned = plan->n_steps;
     for (int i = 0, k = 0; i < plan->n_steps; ) {
         struct step_run *s = &p->steps[p->n_steps++];
         const struct strip *strip = k < plan->n_strips && plan->strips[k].first == i
                                   ? &plan->strips[k++] : NULL;
         rc = strip ? strip_prepare(p->cpu, plan, strip, &p->memory, s)
-                   : step_prepare(p->cpu, plan, &plan->steps[i], &p->memory, NULL, &p->may_keep, s);
+                   : step_prepare(p->cpu, plan, &plan->steps[i], &p->memory, NULL, s);
         if (rc < 0)
             return rc;
         s->first = i;
@@ -401,18 +359,28 @@ static void program_free(ebm_backend *base, struct device_program *p)
         mem_free(ctx, p->feeds[i]);
     mem_free(ctx, p->feeds);
     mem_free(ctx, p->slots);
-    mem_free(ctx, p->written);
     mem_free(ctx, p->memory.kept);
     mem_free(ctx, p->steps);
     mem_free(ctx, p->copies);
     mem_free(ctx, p);
 }
 
-/* Bytes for packed weights: that is felt where images are few or small, so the
- * arena is no measure alone. */
-static int64_t most_kept(const struct plan *plan)
+/* What steps and blocks need of the arena. */
+static size_t arena_of(const struct device_program *p, const struct plan *plan)
 {
-    return plan->arena / 4 > KEPT ? plan->arena / 4 : KEPT;
+    return before_scratch(p, plan) + line_up(p->scratch_size);
+}
+
+/* Packed weights, in what is left of an arena; without one, the bytes they would take. */
+static int64_t keep_weights(struct device_program *p, const struct plan *plan, const struct device_buffer *arena)
+{
+    size_t used = arena_of(p, plan);
+    struct keeping keeping = {
+        .plan = plan, .n_steps = p->n_steps, .steps = p->steps,
+        .at = arena ? arena->bytes + used : NULL, .room = arena ? arena->size - used : SIZE_MAX,
+    };
+
+    return keep_packed(p->cpu->ctx, &keeping);
 }
 
 static struct device_program *program_new(ebm_backend *base, const struct plan *plan)
@@ -423,7 +391,6 @@ static struct device_program *program_new(ebm_backend *base, const struct plan *
         p->own = ((struct backend *)base)->cpu;
         p->own.precision = plan->precision;
         p->cpu = &p->own;
-        p->may_keep = most_kept(plan);
     }
     return p;
 }
@@ -439,7 +406,8 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
     if (!p)
         return EBM_ERR_NOMEM;
     if ((rc = set_memory(p, plan, arena->bytes, slots, feeds)) < 0
-        || (rc = make_all(p, plan)) < 0) {
+        || (rc = make_all(p, plan)) < 0
+        || (rc = keep_weights(p, plan, arena) < 0 ? EBM_ERR_NOMEM : EBM_OK) < 0) {
         program_free(base, p);
         return rc;
     }
@@ -448,7 +416,7 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
 }
 
 /* Make the steps on memory that is not there: what they take is known then. */
-static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, size_t *own)
+static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, size_t *wish, size_t *own)
 {
     ebm_context *ctx = base->ctx;
     size_t before = mem_held(ctx), n_slots = (size_t)plan->graph->store->count;
@@ -464,9 +432,14 @@ static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, si
                                      .feeds = at + n_slots, .strip = nothing,
                                      .strip_size = largest_strip(plan) };
         rc = make_all(p, plan);
-        *arena = before_scratch(p, plan) + line_up(p->scratch_size);
+        *arena = arena_of(p, plan);
         *own = mem_held(ctx) - before;
         p->memory.kept = NULL;
+    }
+    if (rc >= 0) {
+        int64_t bytes = keep_weights(p, plan, NULL);
+        *wish = bytes < 0 ? 0 : bytes < WISHED ? (size_t)bytes : WISHED;
+        rc = bytes < 0 ? EBM_ERR_NOMEM : EBM_OK;
     }
     mem_free(ctx, at);
     program_free(base, p);

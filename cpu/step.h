@@ -33,7 +33,6 @@ struct memory {
     char *const *slots, *const *feeds;
     char *strip;                 /* SPACE_STRIP: of the first thread */
     size_t strip_size;           /* of each thread */
-    const unsigned char *written;   /* by slot: whether the program writes there */
 };
 void *memory_at(const struct memory *m, const struct place *p);
 
@@ -67,7 +66,9 @@ struct step_run {
     char *scratch;           /* scratch_size bytes, shared with other steps */
     size_t scratch_size;
     struct group *group;     /* an epilogue, or all there is */
-    bool same;               /* a contraction's second operand is that of the run before */
+    bool contracts;          /* own is a struct contract */
+    bool packed_before;      /* its second operand has been packed by an earlier step */
+    bool same;               /* and as in the run before */
     int first;               /* the step of the plan, the first of a strip */
     bool timed;
     /* Several steps in one: add to theirs the seconds of a run that was timed. */
@@ -77,11 +78,9 @@ struct step_run {
 /* Axis 0 cut from `rows` to `n`. */
 struct cut { int64_t rows, n; };
 
-/* A step or, with a cut, a block of it, made ready; without memory a part is.
- * may_keep: bytes that may be taken for packed weights, of which it takes some. */
+/* A step or, with a cut, a block of it, made ready; without memory a part is. */
 int step_prepare(const struct cpu *cpu, const struct plan *plan, const struct step *step,
-                 const struct memory *memory, const struct cut *cut, int64_t *may_keep,
-                 struct step_run *s);
+                 const struct memory *memory, const struct cut *cut, struct step_run *s);
 void step_release(const struct cpu *cpu, struct step_run *s);
 /* A strip as one step. */
 int strip_prepare(const struct cpu *cpu, const struct plan *plan, const struct strip *strip,

@@ -172,14 +172,13 @@ static int make_part(const struct strip_run *r, const struct plan *plan, const s
     const struct ew_group *group = step->op == OP_NONE ? step->group : NULL;
     const struct node *n = group ? NULL : node_of(plan->graph, step->val);
     const struct shape *shape = group ? &group->shape : &n->shape;
-    int64_t none = 0;
     int rc;
 
     p->in = mem_new(r->one.ctx, (size_t)(group ? group->n_in : step->n_in) + 1, sizeof *p->in);
     p->out = mem_new(r->one.ctx, (size_t)(group ? group->n_out : 1) + 1, sizeof *p->out);
     if (!p->in || !p->out)
         return EBM_ERR_NOMEM;
-    if ((rc = step_prepare(&r->one, plan, step, memory, &cut, &none, &p->run)) < 0)
+    if ((rc = step_prepare(&r->one, plan, step, memory, &cut, &p->run)) < 0)
         return rc;
     p->n_in = group ? group->n_in : step->n_in;
     p->n_out = group ? group->n_out : 1;

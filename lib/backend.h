@@ -25,9 +25,9 @@ struct backend_vtable {
     int (*download)(ebm_backend *b, struct device_buffer *from, size_t offset,
                     void *to, size_t size);
     /* What compile() will want: the size of `arena` - the plan's and what steps need
-     * besides - and the bytes that it takes itself, results and feeds left out.
-     * NULL: the plan's arena, nothing. */
-    int (*measure)(ebm_backend *b, const struct plan *plan, size_t *arena, size_t *own);
+     * besides - what more of it would save time, and the bytes that it takes itself,
+     * results and feeds left out.  NULL: the plan's arena, nothing. */
+    int (*measure)(ebm_backend *b, const struct plan *plan, size_t *arena, size_t *wish, size_t *own);
     /* arena: shared with other programs. slots: the device buffers of the store, by
      * slot. Both stay where they are for the life of the program. feeds: bytes of each
      * feed (0: not read). */
@@ -60,6 +60,7 @@ struct ebm_backend {
     struct profile *profile;     /* NULL: not profiled */
     struct workspace *workspace; /* the arena of programs to come; program.c */
     ebm_program *waiting;        /* programs without memory */
+    size_t withheld;             /* bytes of what they wish for that they do not get */
 };
 
 /* Openers, one per backend: context, what follows "name:" (or NULL), threads. */

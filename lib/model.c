@@ -310,7 +310,7 @@ static int plan_part(void *user, int64_t part, struct needs *needs)
 static int take_memory(ebm_model *m, size_t limit)
 {
     const struct needs_fit fit = {
-        .ctx = m->ctx, .limit = limit, .batch = m->batch, .whose = "the model",
+        .backend = m->backend, .limit = limit, .batch = m->batch, .whose = "the model",
         .advice = "a smaller sample.batch may need less", .make = plan_part, .user = m,
     };
     int status = needs_fit(&fit);

@@ -27,7 +27,7 @@ struct ebm_program {
     struct device_program *device;
     struct plan plan;                /* until the program has memory, and */
     ebm_graph *parts;                /* its graph, if that is not the caller's */
-    size_t arena, own;               /* bytes: shared; kept results and feeds */
+    size_t arena, wish, own;         /* bytes: shared; more of it for speed; results and feeds */
     struct workspace *workspace;     /* NULL: it waits for memory */
     ebm_program *next;               /* of those that wait */
     struct profiled *profiled;       /* or NULL */
@@ -100,12 +100,26 @@ static size_t arena_needed(const ebm_backend *b)
     return most;
 }
 
-size_t programs_waiting_bytes(const ebm_backend *b)
+/* And what it will be: with what programs wish for, less what is withheld. */
+static size_t arena_granted(const ebm_backend *b)
 {
-    size_t arena = arena_needed(b), bytes = 0;
+    size_t least = arena_needed(b), most = least;
 
-    if (!b->workspace || b->workspace->size < arena)
-        bytes += arena;
+    for (const ebm_program *p = b->waiting; p; p = p->next)
+        if (most < p->arena + p->wish)
+            most = p->arena + p->wish;
+    return most - least > b->withheld ? most - b->withheld : least;
+}
+
+size_t programs_waiting_bytes(const ebm_backend *b, size_t *spare)
+{
+    size_t bytes = 0;
+
+    *spare = 0;
+    if (!b->workspace || b->workspace->size < arena_needed(b)) {
+        bytes += arena_granted(b);
+        *spare = bytes - arena_needed(b);
+    }
     for (const ebm_program *p = b->waiting; p; p = p->next)
         bytes += p->own;
     return bytes;
@@ -125,7 +139,7 @@ static void drop_workspace(ebm_backend *b, struct workspace *w)
 static int take_workspace(ebm_program *p)
 {
     ebm_backend *b = p->backend;
-    size_t size = arena_needed(b);
+    size_t size = arena_granted(b);
     struct workspace *w = b->workspace;
     int status;
 
@@ -221,7 +235,7 @@ static int measure(ebm_program *p)
 
     p->arena = (size_t)p->plan.arena;
     if (b->v->measure)
-        status = b->v->measure(b, &p->plan, &p->arena, &own);
+        status = b->v->measure(b, &p->plan, &p->arena, &p->wish, &own);
     p->own = own + (size_t)p->plan.kept;
     for (int i = 0; i < p->n_feeds; i++)
         p->own += p->feeds[i].bytes;
@@ -320,7 +334,7 @@ void program_label(ebm_program *p, const char *label)
 
 size_t ebm_program_bytes(const ebm_program *p)
 {
-    return p->arena + p->own;
+    return p->arena + p->wish + p->own;
 }
 
 static int need_memory(const ebm_program *p)

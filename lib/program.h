@@ -10,8 +10,9 @@
 
 #include "store.h"
 
-/* Bytes that the device's waiting programs will take. */
-size_t programs_waiting_bytes(const ebm_backend *backend);
+/* Bytes that the device's waiting programs will take, and those of them that only
+ * save time.  To withhold some of these: backend->withheld. */
+size_t programs_waiting_bytes(const ebm_backend *backend, size_t *spare);
 /* Give the store's waiting programs their memory. */
 int programs_bind(ebm_store *store);
 

@@ -204,7 +204,7 @@ static int plan_part(void *user, int64_t part, struct needs *needs)
         || (status = build(t, part)) < 0
         || (status = build_model(t, part)) < 0)
         return status;
-    *needs = t->needs = needs_now(t);
+    *needs = needs_now(t);
     return EBM_OK;
 }
 
@@ -214,9 +214,9 @@ static int plan(ebm_train *t, size_t limit)
     bool given = recipe_given(t->recipe, "batch.part");
     int64_t part = recipe_integer(t->recipe, "batch.part");
     const struct needs_fit fit = {
-        .ctx = t->ctx, .limit = limit, .batch = t->batch, .whose = "the run",
+        .backend = t->backend, .limit = limit, .batch = t->batch, .whose = "the run",
         .advice = "a smaller batch, sample.batch or buffer.size may need less",
-        .make = plan_part, .user = t,
+        .make = plan_part, .user = t, .needs = &t->needs,
     };
     int status;
 
@@ -225,11 +225,12 @@ static int plan(ebm_train *t, size_t limit)
                         part, t->batch);
     if (!given)
         return needs_fit(&fit);
+    t->backend->withheld = 0;
     if ((status = plan_part(t, part, &t->needs)) < 0)
         return status;
-    if (limit && needs_all(&t->needs) > limit)
+    if (!needs_within(t->backend, limit, &t->needs))
         return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %.1f MiB with batch.part = %" PRId64
-                        ", %.1f are allowed", (double)needs_all(&t->needs) / (1 << 20), part,
+                        ", %.1f are allowed", (double)(needs_all(&t->needs) - t->needs.spare) / (1 << 20), part,
                         (double)limit / (1 << 20));
     return EBM_OK;
 }

@@ -160,11 +160,10 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
         tap_note("not by Winograd's algorithm but by %s", contract_algorithm(contract));
         good = false;
     }
-    int64_t kept = keep ? contract_keep(cpu, contract, INT64_MAX) : 0;
-    if (kept < 0) {
-        tap_note("no memory for what is packed");
-        good = false;
-    }
+    size_t kept = keep ? contract_keeps(contract) : 0;
+    float *packed = mem_new(cpu->ctx, kept + 1, 1);
+    if (kept)
+        contract_keep(contract, packed);
     /* What scratch and result held before must not matter. */
     size_t size = contract_scratch(contract);
     void *scratch = mem_new(cpu->ctx, size + 1, 1);
@@ -180,6 +179,7 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
     struct epilogue epilogue = { watch, &probe };
     contract_run(cpu, contract, a, kept > 0 ? NULL : b, kept > 0, out, scratch, with_epilogue ? &epilogue : NULL);
     contract_free(cpu, contract);
+    mem_free(cpu->ctx, packed);
 
     for (int64_t i = 0; i < count; i++)
         largest_size = fmax(largest_size, ref.size[i]);
