@@ -48,11 +48,21 @@ static int walk(ebm_store *store, visit *each, void *user)
     return status;
 }
 
+/* "region/layer/state.ema": the average of a layer's state. */
+static bool is_average(const char *name)
+{
+    size_t n = strlen(name);
+
+    return n > 4 && strcmp(name + n - 4, ".ema") == 0;
+}
+
 /* Is it a parameter, or the state "region/..." of a layer? */
 static bool of_network(const ebm_store *store, struct item item)
 {
     if (item.part)
         return true;
+    if (is_average(item.tensor->name))
+        return false;
     for (int i = 0; i < store->count; i++) {
         const struct tensor *r = &store->tensors[i];
         size_t n = strlen(r->name);
@@ -290,6 +300,19 @@ static int copy_region(struct weights *w, const struct tensor *region)
     return status;
 }
 
+/* A layer's state: its average, where it has one. */
+static int copy_state(struct weights *w, const struct tensor *state)
+{
+    const struct tensor *average = beside(w->store, state, "ema");
+    const void *raw, *mean = NULL;
+    int status;
+
+    if ((status = copy_tensor(w, state, &raw)) < 0
+        || (average && (status = copy_tensor(w, average, &mean)) < 0))
+        return status;
+    return add_entry(w, (struct item){ state, NULL }, mean ? mean : raw, mean ? raw : NULL);
+}
+
 int weights_new(ebm_store *store, struct weights **weights)
 {
     struct weights *w = mem_new(store->ctx, 1, sizeof *w);
@@ -300,12 +323,10 @@ int weights_new(ebm_store *store, struct weights **weights)
         w->store = store;
     for (int i = 0; status >= 0 && i < store->count; i++) {
         const struct tensor *t = &store->tensors[i];
-        struct item item = { t, NULL };
-        const void *data;
         if (t->region)
             status = copy_region(w, t);
-        else if (of_network(store, item) && (status = copy_tensor(w, t, &data)) >= 0)
-            status = add_entry(w, item, data, NULL);
+        else if (of_network(store, (struct item){ t, NULL }))
+            status = copy_state(w, t);
     }
     if (status < 0)
         weights_free(w);

@@ -7,7 +7,8 @@
  *   model        of each region the moving average, or the region itself where
  *                none is kept: "energy/conv1.weight"; the region itself beside
  *                its average: "raw/energy/conv1.weight"; and the states of its
- *                layers: "energy/conv1.weight_u" */
+ *                layers: "energy/conv1.weight_u", likewise averaged where the
+ *                training has "energy/conv1.weight_u.ema" */
 #ifndef EBM_WEIGHTS_H
 #define EBM_WEIGHTS_H
 

@@ -444,6 +444,13 @@ static void test_completing(void)
     ebm_model_free(model);
 }
 
+static bool read_vector(struct safetensors *file, const char *name, float *to, int n)
+{
+    const struct safetensor *t = safetensors_find(file, name);
+
+    return t && safetensors_read(file, t, EBM_F32, to, (size_t)n * sizeof *to) == EBM_OK;
+}
+
 /* Noise above 0.99 of the usual has another result; the plain model has one
  * network, and draws the same again. */
 static void test_plain_model(void)
@@ -462,6 +469,42 @@ static void test_plain_model(void)
     ebm_model_free(louder);
 }
 
+/* The plain model's file has averages of the vectors of spectral norm, and the
+ * last ones raw; the average moves by a tenth (ema.decay = 0.9) in each update. */
+static void test_vectors(void)
+{
+    enum { OUT = 16 };                   /* of temb_dense_0: four widths */
+    static const char name[] = "energy/temb_dense_0.u";
+    struct safetensors *file[3] = { 0 };
+    float u[3][OUT], mean[3][OUT];
+    double apart = 0, worst = 0;
+    bool ok = true;
+
+    for (int i = 0; i < 3; i++) {        /* after 2 and 3 updates, and the model of 4 */
+        static const char *const settings[] = { "save.every=1", "save.last=4", "ema.warmup=false", NULL };
+        const char *all[16] = { settings[0], settings[1], settings[2] };
+        for (int k = 0; drl[k]; k++)
+            all[3 + k] = drl[k];
+        if (i == 0)
+            ok = run(backend, &(struct run){ ROOT "/vectors", all, false, 0, false }) == EBM_OK;
+        static const char *const paths[] = { "checkpoint-000000003", "checkpoint-000000004", "model" };
+        char path[100];
+        snprintf(path, sizeof path, ROOT "/vectors/%s.safetensors", paths[i]);
+        ok = ok && safetensors_open(ctx, path, &file[i]) == EBM_OK
+          && read_vector(file[i], i < 2 ? name : "raw/energy/temb_dense_0.u", u[i], OUT)
+          && read_vector(file[i], i < 2 ? "energy/temb_dense_0.u.ema" : name, mean[i], OUT);
+        safetensors_close(file[i]);
+    }
+    for (int k = 0; k < OUT && ok; k++) {
+        apart = fmax(apart, fabs(mean[2][k] - u[2][k]));
+        worst = fmax(worst, fabs(mean[0][k] + 0.1 * (u[1][k] - mean[0][k]) - mean[1][k]));
+    }
+    tap_ok(ok && worst < 1e-6 && apart > 0, "plain: vectors of spectral norm are averaged (%.0e) %s", worst,
+           ok ? "" : ebm_message(ctx));
+    tap_ok(ok && memcmp(mean[1], mean[2], sizeof mean[1]) == 0 && memcmp(u[1], u[2], sizeof u[1]) == 0,
+           "and its model has the averages, and the last ones raw");
+}
+
 int main(void)
 {
     if (ebm_context_new(NULL, &ctx) < 0 || ebm_backend_open(ctx, "cpu", 1, &backend) < 0)
@@ -478,6 +521,7 @@ int main(void)
     test_stages();
     test_completing();
     test_plain_model();
+    test_vectors();
     run_remove(ctx, ROOT);
     ebm_backend_free(backend);
     ebm_context_free(ctx);

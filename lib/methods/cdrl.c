@@ -169,6 +169,20 @@ static void build_langevin(struct cdrl *m)
     ebm_output(g, out, m->tick);
 }
 
+/* Averages are of the vectors of spectral norm too, as in the code of Gao et al.: the
+ * part of the way that those of the weights go in this update, or 0. */
+static ebm_val part_of_average(struct cdrl *m)
+{
+    ebm_graph *g = m->g;
+    ebm_val part = ebm_const(g, 1 - m->optimiser.ema);
+
+    if (m->optimiser.ema == 0)
+        return 0;
+    if (m->optimiser.ema_warmup)      /* 1 - (1 + t) / (10 + t) of t = steps + 1 */
+        part = ebm_max(g, part, ebm_div(g, ebm_const(g, 9), ebm_offset(g, ebm_steps(g, "energy"), 11)));
+    return part;
+}
+
 /* N of the data and of the chains.  One pass for both, unless spectral norm moves
  * on between them. */
 static void both_densities(struct cdrl *m, const struct cdrl_place *place, ebm_val n[2])
@@ -180,6 +194,8 @@ static void both_densities(struct cdrl *m, const struct cdrl_place *place, ebm_v
         struct cdrl_nets first = networks(m, m->labels), second = first;
         second.energy.effects = out;
         second.energy_spec.calls = 2;
+        second.energy_spec.average = part_of_average(m);
+        second.energy_spec.steps = ebm_steps(g, "energy");
         n[0] = cdrl_density(g, m->data, place, &first);
         n[1] = cdrl_density(g, m->chains, place, &second);
         return;

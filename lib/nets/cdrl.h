@@ -40,6 +40,10 @@ struct cdrl_energy_spec {
     bool quadratic;              /* |x|^2 / 2 is subtracted */
     bool drl;                    /* DRL's variant */
     int calls;                   /* DRL: power iterations up to this call; 0: one */
+    ebm_val average, steps;      /* DRL, where effects are set: part of the way to the new
+                                  * vectors that averages of them, u.ema, go (0: there
+                                  * are none); they start where the vectors are when
+                                  * steps is 0 */
     unsigned attention;          /* DRL: bit i: after the blocks of stage i; published
                                   * networks have none */
 };

@@ -26,23 +26,43 @@ static ebm_val unit(ebm_graph *g, ebm_val a)
     return ebm_div(g, a, ebm_sqrt(g, ebm_max(g, square, ebm_const(g, 1e-12))));
 }
 
-/* By what DRL multiplies W [out,rest], in the scope of its map. */
-static ebm_val drl_factor(ebm_net *net, ebm_val w, int64_t out, enum cdrl_kind kind, int calls)
+/* A normal truncated at two deviations of 0.02 has this one; only its direction
+ * counts. */
+static const ebm_init vector_init = { EBM_INIT_NORMAL, 0, 0.0176f };
+
+/* The moving average of a vector, from its state to what it becomes. */
+static void move_average(ebm_net *net, const struct cdrl_energy_spec *spec, ebm_val state, ebm_val to)
 {
-    /* a normal truncated at two deviations of 0.02 has this one; only its
-     * direction counts */
-    const ebm_init start = { EBM_INIT_NORMAL, 0, 0.0176f };
     ebm_graph *g = net->graph;
-    ebm_val state = ebm_net_state(net, "u", 1, &out, start);
+    int64_t n[EBM_MAX_RANK];
+
+    if (ebm_shape(g, state, n) != 1)
+        return;
+    ebm_val mean = ebm_net_state(net, "u.ema", 1, n, vector_init);
+    ebm_val from = ebm_select(g, ebm_less(g, spec->steps, ebm_const(g, 0.5)), state, mean);
+    ebm_output(g, net->effects,
+               ebm_assign(g, mean, ebm_add(g, from, ebm_mul(g, spec->average, ebm_sub(g, to, from)))));
+}
+
+/* By what DRL multiplies W [out,rest], in the scope of its map. */
+static ebm_val drl_factor(ebm_net *net, const struct cdrl_energy_spec *spec, ebm_val w, int64_t out,
+                          enum cdrl_kind kind)
+{
+    ebm_graph *g = net->graph;
+    ebm_val state = ebm_net_state(net, "u", 1, &out, vector_init);
     ebm_val still = ebm_stop(g, w), v = 0;
     ebm_val u = ebm_reshape(g, state, 2, (int64_t[]){ 1, out });
 
-    for (int i = 0; i < (calls > 1 ? calls : 1); i++) {
+    for (int i = 0; i < (spec->calls > 1 ? spec->calls : 1); i++) {
         v = unit(g, ebm_matmul(g, u, still, false, false));
         u = unit(g, ebm_matmul(g, v, still, false, true));
     }
-    if (net->effects)
-        ebm_output(g, net->effects, ebm_assign(g, state, ebm_reshape(g, u, 1, &out)));
+    if (net->effects) {
+        ebm_val to = ebm_reshape(g, u, 1, &out);
+        ebm_output(g, net->effects, ebm_assign(g, state, to));
+        if (spec->average)
+            move_average(net, spec, state, to);
+    }
     ebm_val wv = ebm_matmul(g, ebm_stop(g, v), w, false, true);
     ebm_val sigma = ebm_sum_all(g, ebm_mul(g, ebm_stop(g, u), wv));
 
@@ -56,8 +76,8 @@ static ebm_val drl_factor(ebm_net *net, ebm_val w, int64_t out, enum cdrl_kind k
 struct parts { ebm_val w, bias, factor; };
 
 /* Weights uniform, of a variance by the mean of fan-in and fan-out. */
-static struct parts drl_parts(ebm_net *net, const char *name, int rank, const int64_t *shape,
-                              enum cdrl_kind kind, int calls)
+static struct parts drl_parts(ebm_net *net, const struct cdrl_energy_spec *spec, const char *name,
+                              int rank, const int64_t *shape, enum cdrl_kind kind)
 {
     const ebm_init zero = { EBM_INIT_CONST, 0, 0 };
     double taps = rank == 4 ? (double)shape[1] * (double)shape[2] : 1;
@@ -70,8 +90,8 @@ static struct parts drl_parts(ebm_net *net, const char *name, int rank, const in
                         (ebm_init){ EBM_INIT_UNIFORM, (float)sqrt(6 * scale / fans), 0 });
     p.bias = ebm_net_param(net, "b", 1, shape, zero);
     if (kind == CDRL_NORMED || kind == CDRL_SMALL)
-        p.factor = drl_factor(net, ebm_reshape(net->graph, p.w, 2, (int64_t[]){ shape[0], -1 }),
-                              shape[0], kind, calls);
+        p.factor = drl_factor(net, spec, ebm_reshape(net->graph, p.w, 2, (int64_t[]){ shape[0], -1 }),
+                              shape[0], kind);
     ebm_net_leave(net);
     return p;
 }
@@ -103,7 +123,7 @@ struct cdrl_map cdrl_map(ebm_net *net, const struct cdrl_energy_spec *spec, cons
     if (rank != 2 && rank != 4)
         return map;
     const int64_t shape[4] = { out, rank == 4 ? 3 : n[1], 3, n[rank - 1] };
-    struct parts p = spec->drl ? drl_parts(net, name, rank, shape, kind, spec->calls)
+    struct parts p = spec->drl ? drl_parts(net, spec, name, rank, shape, kind)
                                : cdrl_parts(net, name, rank, shape, kind);
 
     if (p.factor && !net->frozen)
