@@ -12,6 +12,7 @@
 #ifndef FAULTS_H
 #define FAULTS_H
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,9 @@
 struct faults {
     long left;               /* allocations until the failing one; < 0: none fails */
     bool fired;
+    bool ahead;              /* in another thread than the one that armed it: perhaps
+                              * for something that nobody comes to need */
+    pthread_t thread;
     long live;               /* blocks given and not released */
 };
 
@@ -28,8 +32,10 @@ static void *fault_alloc(void *user, size_t size)
     struct faults *f = user;
     bool fail = __atomic_fetch_sub(&f->left, 1, __ATOMIC_RELAXED) == 0;
 
-    if (fail)
+    if (fail) {
         f->fired = true;
+        f->ahead = !pthread_equal(f->thread, pthread_self());
+    }
     void *block = fail ? NULL : malloc(size);
     if (block) {
         __atomic_fetch_add(&f->live, 1, __ATOMIC_RELAXED);
@@ -57,7 +63,14 @@ static ebm_host fault_host(struct faults *f)
 static void fault_arm(struct faults *f, long n)
 {
     f->left = n;
-    f->fired = false;
+    f->fired = f->ahead = false;
+    f->thread = pthread_self();
+}
+
+/* Is this what a call says whose allocation failed? */
+static inline bool fault_told(const struct faults *f, int rc)
+{
+    return rc == EBM_ERR_NOMEM || (f->ahead && rc >= 0);
 }
 
 #endif

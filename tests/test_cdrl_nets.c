@@ -547,7 +547,7 @@ end:
 
 static void check_memory(void)
 {
-    struct faults f = { -1, false, 0 };
+    struct faults f = { .left = -1 };
     ebm_host host = fault_host(&f);
     int wrong = 0, leaks = 0, rc;
     long n;

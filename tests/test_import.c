@@ -578,7 +578,7 @@ static void test_damage(const char *name)
 /* Each allocation fails once. */
 static void test_memory(const char *name)
 {
-    struct faults f = { -1, false, 0 };
+    struct faults f = { .left = -1 };
     ebm_host host = fault_host(&f);
     long wrong = 0, leaks = 0, n;
 
