@@ -7,7 +7,7 @@
 /* Pages of code and of libraries' own data that a process has touched when it has
  * taken some steps, beyond those of one that has only started: measured on x86-64
  * with glibc (tests/test_memory.c). */
-enum { CODE_BYTES = 3 << 20 };
+enum { CODE_BYTES = 5 << 20 };
 
 struct needs needs_of(const ebm_backend *backend, int n, ebm_store *const *stores, size_t more)
 {

@@ -24,6 +24,8 @@ enum { COMMAND_SIZE = 2000 };
     "--set 'energy.net=conv:64 repeat:3(res(groupnorm:8 silu conv:64)) silu sum linear:1' "
 #define ICD SMALL "--recipe icd-digits " SHORT "--set langevin.steps=2 --set sample.rounds=1 --set batch=48 "
 
+#define WHOLE "apps/ebm-train --backend cpu --threads 2 --seed 1 --quiet --steps 2 --set grid.every=0 --recipe "
+
 /* Run it; what it wrote comes back.  Returns the most bytes it had, or 0 where it
  * failed. */
 static double run(const char *command, char *text, size_t size)
@@ -128,6 +130,8 @@ int main(void)
     char text[1000], folder[COMMAND_SIZE];
     snprintf(folder, sizeof folder, "%s/recipes", srcdir);
     setenv("EBM_RECIPE_DIR", folder, 0);
+    snprintf(folder, sizeof folder, "%s/data", srcdir);
+    setenv("EBM_DATA_DIR", folder, 0);
     setenv("OMP_WAIT_POLICY", "passive", 0);
     double bare = run("apps/ebm-train --version", text, sizeof text);
 
@@ -137,6 +141,10 @@ int main(void)
     compare("cd in parts", CD "--set batch=32 --set batch.part=8", bare);
     compare("icd", ICD, bare);
     compare("icd in parts", ICD "--set batch.part=24", bare);
+    compare("digits as it is", WHOLE "digits", bare);
+    compare("icd-digits as it is", WHOLE "icd-digits --set langevin.steps=2", bare);
+    compare("cdrl-digits, 32 images", WHOLE "cdrl-digits --set batch=32", bare);
+    compare("cdrl-toy as it is", WHOLE "cdrl-toy", bare);
     test_limit(bare);
     test_parts();
     run("rm -rf memory.tmp", text, sizeof text);
