@@ -107,6 +107,8 @@ exits 0 'training on points' ebm-train --recipe cdrl-squares --out plane --seed 
     --steps 2 --set batch=8 --set cdrl.width=4 --set proposal.width=8 --set proposal.groups=2
 [ "$(od -A n -t u1 -j 18 -N 2 plane/samples.png | tr -s ' ')" = ' 4 16' ]
 ok $? 'the picture has four panels side by side'
+exits 0 'detection by the lowest of several levels' ebm-eval ood plane/model.safetensors --in squares:40 \
+    --out-of noise --limit 40
 exits 0 'the way from noise' ebm-sample plane/model.safetensors -n 3 --seed 1 --stages --out way.png
 [ -s way.png ]
 ok $? 'is a picture'
