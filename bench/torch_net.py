@@ -82,7 +82,7 @@ class Net(nn.Module):
         if kind == "conv":
             k, s = letter.get("k", 3), letter.get("s", 1)
             pad = letter.get("p", (k - 1) // 2)
-            self.fill(nn.Conv2d(self.channels, number, k, s, pad), self.name(kind))
+            self.fill(nn.Conv2d(self.channels, number, k, s, pad, groups=letter.get("g", 1)), self.name(kind))
             self.channels, self.size = number, (self.size + 2 * pad - k) // s + 1
         elif kind == "linear":
             self.fill(nn.Linear(self.channels, number), self.name(kind))

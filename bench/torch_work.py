@@ -2,16 +2,21 @@
 
 SPDX-License-Identifier: ISC
 
-    python3 torch_work.py path/to/bench/work [THREADS [REPEATS [NAME]]] [--compile]
+    python3 torch_work.py path/to/bench/work [THREADS [REPEATS [NAME]]] [--compile] [--bf16] [--peaks]
 
 The same weights and inputs, results compared; each repeat times both sides one
 after the other, so that a machine changing its pace changes both.  PyTorch's
 figure is the best of eager in plain and in channels-last memory and, with
---compile, of torch.compile.  Ratios are medians of pairs: above 1, libebm is
-faster.  Seconds are those on the wall.
+--compile, of torch.compile.  Ratios are medians of pairs, with quartiles: above 1,
+libebm is faster.  Seconds are those on the wall.  --bf16: precision bf16 against
+autocast; contractions and networks alone.  --peaks: the most memory of an update
+above that of a process that does next to nothing, instead of times.
 """
+import argparse
 import math
 import os
+import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,7 +35,19 @@ def forward(net, x):
         return net(x)
 
 
-def make(kind, tensors, text, shape, channels_last, compiled):
+def with_autocast(call, bf16):
+    """The call, its products in bfloat16 and its result in float32."""
+    if not bf16:
+        return call
+
+    def cast(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = call(x)
+        return y.float()
+    return cast
+
+
+def make(kind, tensors, text, shape, channels_last, compiled, bf16=False):
     """(a step that changes what the work changes, its first result in NHWC)."""
     n, h, w, c = shape
     fmt = torch.channels_last if channels_last else torch.contiguous_format
@@ -41,12 +58,19 @@ def make(kind, tensors, text, shape, channels_last, compiled):
     x = nchw(tensors["x"]).contiguous(memory_format=fmt)
     net = Net(text, tensors, c, h)
     net = net.to(memory_format=fmt)
-    call = torch.compile(net) if compiled else net
+    call = with_autocast(torch.compile(net) if compiled else net, bf16)
     if kind == "forward":
         return lambda: forward(call, x), lambda: nhwc(forward(call, x))
-    if kind == "backward":
+    if kind in ("backward", "filter"):
         dy = tensors["dy"]
         dy = nchw(dy).contiguous(memory_format=fmt) if dy.dim() == 4 else dy
+    if kind == "filter":
+        def by_weights():
+            y = call(x)
+            return torch.autograd.grad(y, net.ordered, dy.reshape(y.shape))
+        return gradient_alone(call, x, dy, net.ordered), \
+            lambda: torch.cat([nhwc(p).flatten() for p in by_weights()])
+    if kind == "backward":
         for p in net.parameters():
             p.requires_grad_(False)
 
@@ -54,6 +78,9 @@ def make(kind, tensors, text, shape, channels_last, compiled):
             z = x.detach().requires_grad_(True)
             y = call(z)
             return torch.autograd.grad(y, z, dy.reshape(y.shape))[0]
+        if linear(text):
+            z = x.detach().requires_grad_(True)
+            return gradient_alone(call, z, dy, [z]), lambda: nhwc(gradient())
         return gradient, lambda: nhwc(gradient())
     if kind == "langevin":
         for p in net.parameters():
@@ -85,6 +112,19 @@ def make(kind, tensors, text, shape, channels_last, compiled):
         loss()
         return torch.cat([nhwc(p.grad).flatten() for p in net.ordered])
     return trainer(list(net.parameters()), loss), gradient
+
+
+def linear(text):
+    """One layer that is linear in its input and in its weights."""
+    return re.fullmatch(r"(flatten )?(conv|linear):\S*", text)
+
+
+def gradient_alone(call, x, dy, of):
+    """The gradient of y = call(x) where y is there already: the gradients of a linear
+    layer do not read it, and libebm does not compute it."""
+    y = call(x)
+    dy = dy.reshape(y.shape)
+    return lambda: torch.autograd.grad(y, of, dy, retain_graph=True)
 
 
 def trainer(parameters, loss):
@@ -122,8 +162,9 @@ def differs(ours, theirs):
 class Other:
     """bench/work at the other end of a pipe."""
 
-    def __init__(self, program, threads, number, path):
-        self.pipe = subprocess.Popen([program, "serve", str(threads), str(number), path], text=True,
+    def __init__(self, program, threads, number, path, bf16=False):
+        words = [program, "serve", str(threads), str(number), path] + ["bf16"] * bf16
+        self.pipe = subprocess.Popen(words, text=True,
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         words = self.pipe.stdout.readline().split()
         if not words or words[0] != "ready":
@@ -136,6 +177,11 @@ class Other:
         self.pipe.stdout.readline()
         return (time.perf_counter() - start) / calls
 
+    def peak(self):
+        """The most bytes that it ever had in memory."""
+        with open("/proc/%d/status" % self.pipe.pid) as f:
+            return 1024 * next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+
     def close(self):
         self.pipe.stdin.close()
         self.pipe.wait()
@@ -145,21 +191,39 @@ def calls_for(seconds):
     return max(1, int(TURN / max(seconds, 1e-6)))
 
 
-def measure(program, line, threads, repeats, compiling, folder):
-    head, text = line.split("|", 1)
-    number, kind, n, h, w, c, name = head.split(" ", 6)
-    path = os.path.join(folder, "work")
-    other = Other(program, threads, int(number), path)
-    tensors, result = read_safetensors(path), read_safetensors(path + ".result").get("result")
-    shape = int(n), int(h), int(w), int(c)
+class Line:
+    """A work as bench/work lists it."""
+
+    def __init__(self, line):
+        head, self.text = line.split("|", 1)
+        number, self.kind, n, h, w, c, self.name = head.split(" ", 6)
+        self.number, self.shape = int(number), (int(n), int(h), int(w), int(c))
+
+    def contracts(self):
+        return any(word in self.text for word in ("conv", "linear"))
+
+
+def modes_of(line, options):
     modes = {"plain": (False, False), "channels": (True, False)}
-    if kind == "adam":
+    if line.kind == "adam":
         modes.pop("channels")
-    elif compiling:
+    elif options.compile:
         modes["compile"] = (True, True)
+    return modes
+
+
+def quartiles(values):
+    q = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return q[1], q[0], q[2]
+
+
+def measure(line, options, folder):
+    path = os.path.join(folder, "work")
+    other = Other(options.program, options.threads, line.number, path, options.bf16)
+    tensors, result = read_safetensors(path), read_safetensors(path + ".result").get("result")
     steps, error = {}, 0.0
-    for mode, (last, compiled) in modes.items():
-        step, first = make(kind, tensors, text, shape, last, compiled)
+    for mode, (last, compiled) in modes_of(line, options).items():
+        step, first = make(line.kind, tensors, line.text, line.shape, last, compiled, options.bf16)
         if first is not None:
             error = max(error, differs(result, first()))
         timed(step, 2)
@@ -168,38 +232,95 @@ def measure(program, line, threads, repeats, compiling, folder):
     calls = {mode: calls_for(timed(step, 1)) for mode, step in steps.items()}
     ours_calls = calls_for(other.timed(1))
     ours, theirs = [], {mode: [] for mode in steps}
-    for _ in range(repeats):
+    for _ in range(options.repeats):
         ours.append(other.timed(ours_calls))
         for mode, step in steps.items():
             theirs[mode].append(timed(step, calls[mode]))
     other.close()
     best = min(theirs, key=lambda m: statistics.median(theirs[m]))
-    ratio = statistics.median(t / o for o, t in zip(ours, theirs[best]))
-    print("%-9s %-26s %10.3f %10.3f %-9s %6.2f %9.1e" % (kind, name, 1e3 * statistics.median(ours),
-          1e3 * statistics.median(theirs[best]), best, ratio, error), flush=True)
-    return kind, ratio
+    ratio, low, high = quartiles([t / o for o, t in zip(ours, theirs[best])])
+    print("%-9s %-26s %10.3f %10.3f %-9s %6.2f (%.2f - %.2f) %9.1e" % (line.kind, line.name,
+          1e3 * statistics.median(ours), 1e3 * statistics.median(theirs[best]), best, ratio, low, high, error),
+          flush=True)
+    return ratio
+
+
+def most_memory():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def peak_here(line, options, path):
+    """In a process of its own: the most bytes that two updates add."""
+    warm = torch.nn.Conv2d(8, 8, 3)
+    warm(torch.zeros(1, 8, 8, 8)).sum().backward()
+    before = most_memory()
+    step, _ = make(line.kind, read_safetensors(path), line.text, line.shape, options.channels, False, options.bf16)
+    step()
+    step()
+    print(most_memory() - before)
+
+
+def peak(line, options, folder, bare):
+    path = os.path.join(folder, "work")
+    other = Other(options.program, options.threads, line.number, path, options.bf16)
+    other.timed(2)
+    ours = other.peak() - bare
+    other.close()
+    theirs = min(int(subprocess.run([sys.executable, *sys.argv, "--peak-of", str(line.number), path, *last],
+                                    check=True, capture_output=True, text=True).stdout)
+                 for last in ([], ["--channels"]))
+    print("%-9s %-26s %10.1f %10.1f %6.2f" % (line.kind, line.name, ours / 2**20, theirs / 2**20, ours / theirs),
+          flush=True)
+    return ours / theirs
+
+
+def bare_peak(options, lines, folder):
+    small = next(line for line in lines if line.name == "silu, 64x1x1x64")
+    other = Other(options.program, options.threads, small.number, os.path.join(folder, "bare"))
+    other.timed(2)
+    bytes_ = other.peak()
+    other.close()
+    return bytes_
+
+
+def parse():
+    p = argparse.ArgumentParser(usage=__doc__)
+    p.add_argument("program")
+    p.add_argument("threads", nargs="?", type=int, default=1)
+    p.add_argument("repeats", nargs="?", type=int, default=5)
+    p.add_argument("name", nargs="?", default="")
+    for flag in ("--compile", "--bf16", "--peaks", "--channels"):
+        p.add_argument(flag, action="store_true")
+    p.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
+    return p.parse_intermixed_args()
 
 
 def main():
-    words = [a for a in sys.argv[1:] if a != "--compile"]
-    if not words:
-        raise SystemExit(__doc__)
-    program = words[0]
-    threads, repeats = (int(words[i]) if len(words) > i else d for i, d in ((1, 1), (2, 5)))
-    wanted = words[3] if len(words) > 3 else ""
-    torch.set_num_threads(threads)
+    options = parse()
+    torch.set_num_threads(options.threads)
     torch.manual_seed(1)
-    print("PyTorch %s, %d thread%s" % (torch.__version__, threads, "" if threads == 1 else "s"))
-    print("%-36s %10s %10s %-9s %6s %9s" % ("", "libebm ms", "PyTorch ms", "its best", "ratio", "error"))
+    text = subprocess.run([options.program, "list"], text=True, check=True, capture_output=True).stdout
+    lines = [Line(line) for line in text.splitlines()]
+    if options.peak_of:
+        peak_here(lines[int(options.peak_of[0])], options, options.peak_of[1])
+        return
+    print("PyTorch %s, %d thread%s%s" % (torch.__version__, options.threads, "" if options.threads == 1 else "s",
+                                         ", bf16" if options.bf16 else ""))
+    if options.peaks:
+        print("%-36s %10s %10s %6s" % ("MiB", "libebm", "PyTorch", "ratio"))
+    else:
+        print("%-36s %10s %10s %-9s %6s %15s %9s" % ("ms", "libebm", "PyTorch", "its best", "ratio", "quartiles",
+                                                     "error"))
     ratios = {}
-    lines = subprocess.run([program, "list"], text=True, check=True, capture_output=True).stdout
-    for line in lines.splitlines():
-        _, kind, _, _, _, _, name = line.split("|")[0].split(" ", 6)
-        if wanted not in kind + " " + name:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            kind, ratio = measure(program, line, threads, repeats, "--compile" in sys.argv, folder)
-        ratios.setdefault(kind, []).append(ratio)
+    with tempfile.TemporaryDirectory() as folder:
+        bare = bare_peak(options, lines, folder) if options.peaks else 0
+        for line in lines:
+            if options.name not in line.kind + " " + line.name or (options.bf16 and not line.contracts()):
+                continue
+            if options.peaks and line.kind != "train":
+                continue
+            ratio = peak(line, options, folder, bare) if options.peaks else measure(line, options, folder)
+            ratios.setdefault(line.kind, []).append(ratio)
     for kind, list_ in ratios.items():
         print("%-9s %-48s %6.2f" % (kind, "geometric mean of ratios",
                                     math.exp(statistics.fmean(map(math.log, list_)))))
