@@ -15,6 +15,7 @@
 
 struct tree {
     int n, n_near;
+    int64_t piece;
     struct block **by_first;
     int32_t *reach;          /* by place in by_first, as a root: the last step below; -1: none */
     bool *placed;
@@ -82,6 +83,11 @@ static void note_placed(struct tree *t, struct block *b)
     }
 }
 
+int64_t arena_piece(int64_t at, int64_t bytes, int64_t piece)
+{
+    return piece && at / piece != (at + bytes - 1) / piece ? (at / piece + 1) * piece : at;
+}
+
 /* The lowest offset at which b meets no placed block alive with it. */
 static int64_t lowest_offset(struct tree *t, const struct block *b)
 {
@@ -96,7 +102,7 @@ static int64_t lowest_offset(struct tree *t, const struct block *b)
             continue;
         if (o->offset >= at + b->bytes)
             break;
-        at = o->offset + o->bytes;
+        at = arena_piece(o->offset + o->bytes, b->bytes, t->piece);
     }
     return at;
 }
@@ -121,9 +127,9 @@ static int64_t place_all(struct tree *t, struct block *blocks)
     return size;
 }
 
-int arena_place(ebm_context *ctx, int n, struct block *blocks, int64_t *size)
+int arena_place(ebm_context *ctx, int n, struct block *blocks, int64_t piece, int64_t *size)
 {
-    struct tree t = { .n = n };
+    struct tree t = { .n = n, .piece = piece };
     int status = EBM_ERR_NOMEM;
 
     t.by_first = mem_new(ctx, (size_t)n, sizeof *t.by_first);

@@ -24,9 +24,12 @@ struct backend_vtable {
                   const void *from, size_t size);
     int (*download)(ebm_backend *b, struct device_buffer *from, size_t offset,
                     void *to, size_t size);
+    /* Bytes that the device has left; NULL: its memory is the host's. */
+    size_t (*room)(ebm_backend *b);
     /* What compile() will want: the size of `arena` - the plan's and what steps need
      * besides - what more of it would save time, and the bytes that it takes itself,
-     * results and feeds left out.  NULL: the plan's arena, nothing. */
+     * results and feeds left out.  NULL: the plan's arena, nothing.  arena = SIZE_MAX: a
+     * step is too large for the device, and the context's message says which. */
     int (*measure)(ebm_backend *b, const struct plan *plan, size_t *arena, size_t *wish, size_t *own);
     /* arena: shared with other programs. slots: the device buffers of the store, by
      * slot. Both stay where they are for the life of the program. feeds: bytes of each
@@ -57,6 +60,7 @@ struct ebm_backend {
      * the backend runs no strips; the fewest blocks, and the fewest bytes of a strip
      * that is worth it. */
     struct strip_rules { size_t block_bytes, least_bytes; int64_t least_blocks; } strips;
+    size_t piece;                /* no value crosses a multiple of it in the arena; 0: may */
     struct profile *profile;     /* NULL: not profiled */
     struct workspace *workspace; /* the arena of programs to come; program.c */
     ebm_program *waiting;        /* programs without memory */

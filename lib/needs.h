@@ -14,15 +14,13 @@ struct needs {
     size_t more;             /* what the caller knows of: batches, copies */
     size_t code;             /* touched on the way */
     size_t spare;            /* of programs: only saves time */
+    size_t room;             /* what the device has for stores and programs; SIZE_MAX:
+                              * any, as its memory is the host's */
 };
 
 /* Stores that have no memory yet, and the programs that wait for it. */
 struct needs needs_of(const ebm_backend *backend, int n, ebm_store *const *stores, size_t more);
 size_t needs_all(const struct needs *needs);
-
-/* Do they stay within the limit (0: none), maybe without what is spare?  That is
- * then withheld from the programs, as far as need be. */
-bool needs_within(ebm_backend *backend, size_t limit, struct needs *needs);
 
 /* Batches in parts, so that memory suffices.  make(user, part, needs): plan with
  * so many of the batch at a time (0: all) and say what that needs; it undoes what
@@ -40,5 +38,8 @@ struct needs_fit {
     struct needs *needs;
 };
 int needs_fit(const struct needs_fit *fit);
+/* The same for a part that is given, and planned.  What is spare is withheld from
+ * programs, as far as need be. */
+int needs_check(const struct needs_fit *fit, int64_t part, struct needs *needs);
 
 #endif

@@ -365,8 +365,10 @@ static void place_kept(struct placing *p)
         struct life *l = &p->life[v];
         if (l->first < 0 || l->inside || l->place.space != SPACE_NONE || !l->kept)
             continue;
-        l->place = (struct place){ SPACE_KEPT, 0, p->plan->kept };
-        p->plan->kept += aligned(value_bytes(p->g, v));
+        int64_t bytes = aligned(value_bytes(p->g, v));
+        int64_t at = arena_piece(p->plan->kept, bytes, p->plan->piece);
+        l->place = (struct place){ SPACE_KEPT, 0, at };
+        p->plan->kept = at + bytes;
     }
 }
 
@@ -399,10 +401,11 @@ static void extend_owners(struct placing *p)
         extend_to_strip(p, &p->life[v]);
 }
 
-/* Places n blocks in one memory of `size` bytes. */
-static int place_blocks(const struct placing *p, struct block *blocks, int n, enum space space, int64_t *size)
+/* Places n blocks in one memory of `size` bytes, in pieces (0: whole). */
+static int place_blocks(const struct placing *p, struct block *blocks, int n, enum space space, int64_t piece,
+                        int64_t *size)
 {
-    int status = arena_place(p->g->ctx, n, blocks, size);
+    int status = arena_place(p->g->ctx, n, blocks, piece, size);
 
     for (int i = 0; status >= 0 && i < n; i++)
         blocks[i].owner->place = (struct place){ space, 0, blocks[i].offset };
@@ -460,9 +463,10 @@ static int place_memory(struct placing *p)
     extend_owners(p);
     place_kept(p);
     for (int k = 1; status >= 0 && k <= plan->n_strips; k++)
-        status = place_blocks(p, blocks, blocks_of_strip(p, k, blocks), SPACE_STRIP, &plan->strips[k - 1].bytes);
+        status = place_blocks(p, blocks, blocks_of_strip(p, k, blocks), SPACE_STRIP, 0,
+                              &plan->strips[k - 1].bytes);
     if (status >= 0)
-        status = place_blocks(p, blocks, blocks_of_arena(p, blocks), SPACE_ARENA, &plan->arena);
+        status = place_blocks(p, blocks, blocks_of_arena(p, blocks), SPACE_ARENA, plan->piece, &plan->arena);
     mem_free(ctx, blocks);
     return status;
 }

@@ -119,6 +119,7 @@ struct plan {
     int n_strips;            /* in the order of their steps; none if the backend has no use */
     struct strip *strips;
     int64_t arena, kept;     /* bytes */
+    int64_t piece;           /* of the arena, see backend.h; 0: it is one */
     int n_copies;            /* done last, in order: state := value */
     struct copy { struct place from, to; size_t bytes; } *copies;
     int n_fetches;

@@ -116,6 +116,8 @@ size_t programs_waiting_bytes(const ebm_backend *b, size_t *spare)
     size_t bytes = 0;
 
     *spare = 0;
+    if (arena_needed(b) == SIZE_MAX)
+        return SIZE_MAX;
     if (!b->workspace || b->workspace->size < arena_needed(b)) {
         bytes += arena_granted(b);
         *spare = bytes - arena_needed(b);
@@ -197,10 +199,30 @@ static void release_plan(ebm_program *p)
     p->parts = NULL;
 }
 
+static int measure(ebm_program *p)
+{
+    ebm_backend *b = p->backend;
+    size_t own = 0;
+    int status = EBM_OK;
+
+    p->arena = (size_t)p->plan.arena;
+    if (b->v->measure)
+        status = b->v->measure(b, &p->plan, &p->arena, &p->wish, &own);
+    p->own = own + (size_t)p->plan.kept;
+    for (int i = 0; i < p->n_feeds; i++)
+        p->own += p->feeds[i].bytes;
+    return status;
+}
+
 static int bind(ebm_program *p)
 {
-    int status = take_workspace(p);
+    int status;
 
+    if (p->arena == SIZE_MAX) {
+        measure(p);                              /* which words the reason */
+        return EBM_ERR_NOMEM;
+    }
+    status = take_workspace(p);
     if (status >= 0 && (status = bind_device(p)) < 0) {
         drop_workspace(p->backend, p->workspace);
         p->workspace = NULL;
@@ -227,26 +249,12 @@ int programs_bind(ebm_store *store)
 
 /* ---- compiling ---- */
 
-static int measure(ebm_program *p)
-{
-    ebm_backend *b = p->backend;
-    size_t own = 0;
-    int status = EBM_OK;
-
-    p->arena = (size_t)p->plan.arena;
-    if (b->v->measure)
-        status = b->v->measure(b, &p->plan, &p->arena, &p->wish, &own);
-    p->own = own + (size_t)p->plan.kept;
-    for (int i = 0; i < p->n_feeds; i++)
-        p->own += p->feeds[i].bytes;
-    return status;
-}
-
 static int prepare(ebm_program *p, ebm_graph *g, struct schedule *s, const ebm_val *outputs)
 {
     int status;
 
     p->plan.precision = p->store->precision;
+    p->plan.piece = (int64_t)p->backend->piece;
     if ((status = check_precision(p, &p->plan)) < 0
         || (status = emit_steps(s, &p->plan)) < 0
         || (status = strips_find(s, p->backend, &p->plan)) < 0

@@ -77,9 +77,12 @@ bool group_fits(struct schedule *s, ebm_val heavy, int n, const ebm_val *sinks);
 int strips_find(const struct schedule *s, const ebm_backend *backend, struct plan *plan);
 
 /* arena.c: offsets for blocks, each alive from its first step to its last, so that
- * two alive together share no byte; the bytes they take together.  Sorts them. */
+ * two alive together share no byte, and none crosses a multiple of `piece` (0: any may);
+ * the bytes they take together.  Sorts them. */
 struct block { int32_t first, last, id; int64_t bytes, offset; struct life *owner; };
-int arena_place(ebm_context *ctx, int n, struct block *blocks, int64_t *size);
+int arena_place(ebm_context *ctx, int n, struct block *blocks, int64_t piece, int64_t *size);
+/* From `at` on, where so many bytes cross no multiple of `piece` (0: any may). */
+int64_t arena_piece(int64_t at, int64_t bytes, int64_t piece);
 
 /* place.c: give every operand and result its place. */
 int place_steps(struct schedule *s, struct plan *plan);

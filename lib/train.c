@@ -228,11 +228,7 @@ static int plan(ebm_train *t, size_t limit)
     t->backend->withheld = 0;
     if ((status = plan_part(t, part, &t->needs)) < 0)
         return status;
-    if (!needs_within(t->backend, limit, &t->needs))
-        return ebm_fail(t->ctx, EBM_ERR_NOMEM, "the run needs %.1f MiB with batch.part = %" PRId64
-                        ", %.1f are allowed", (double)(needs_all(&t->needs) - t->needs.spare) / (1 << 20), part,
-                        (double)limit / (1 << 20));
-    return EBM_OK;
+    return needs_check(&fit, part, &t->needs);
 }
 
 static int take_memory(ebm_train *t)

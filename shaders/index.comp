@@ -14,6 +14,8 @@ const uint GATHER = 0, SCATTER = 1, UPDATE = 2;
 layout(constant_id = 0) const uint KIND = GATHER;
 layout(constant_id = 1) const bool BYTES = false;
 const uint COUNT = 4, ROWS = 5, INDICES = 6, WIDTH = 7;     // in p
+// Of the table, rows [FIRST, FIRST + WINDOW) are seen, the others by other dispatches.
+const uint FIRST = 8, WINDOW = 9;
 // Software drivers stop a loop after 65,535 turns: long ones are nested.
 const int TURNS = 32768;
 
@@ -42,14 +44,15 @@ void main()
         float y = 0.0;
         for (int j0 = 0; j0 < p[INDICES]; j0 += TURNS)
             for (int j = j0; j < min(j0 + TURNS, p[INDICES]); j++)
-                if (row_of(j) == row)
+                if (row_of(j) == p[FIRST] + row)
                     y += REAL(0, j * p[WIDTH] + d);
         PUT(3, e, y);
         return;
     }
-    if (KIND == UPDATE && comes_again(row))
+    int in_window = row_of(row) - p[FIRST];
+    if (in_window < 0 || in_window >= p[WINDOW] || (KIND == UPDATE && comes_again(row)))
         return;
-    int there = row_of(row) * p[WIDTH] + d;
+    int there = in_window * p[WIDTH] + d;
     uint from = KIND == UPDATE ? e : uint(there), to = KIND == UPDATE ? uint(there) : e;
     if (BYTES) {
         uint y = KIND == UPDATE ? BYTE(2, from) : BYTE(0, from);

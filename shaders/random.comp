@@ -11,7 +11,7 @@ layout(local_size_x = 128) in;
 
 const uint UNIFORM = 0, NORMAL = 1, TICK = 2;
 layout(constant_id = 0) const uint KIND = UNIFORM;
-const uint COUNT = 4, PURPOSE = 5;           // in p
+const uint COUNT = 4, PURPOSE = 5, FIRST = 6;    // in p; FIRST: block of the stream
 const uint COUNTER = 0, RESULT = 3;          // operands
 
 uvec4 philox(uvec4 x, uvec2 key)
@@ -89,7 +89,7 @@ void main()
             WORD(RESULT, i) = counter[i];
         return;
     }
-    uvec4 bits = philox(uvec4(block, counter.z, counter.w, uint(p[PURPOSE])), counter.xy);
+    uvec4 bits = philox(uvec4(uint(p[FIRST]) + block, counter.z, counter.w, uint(p[PURPOSE])), counter.xy);
     vec4 y;
     if (KIND == NORMAL)
         y = vec4(box_muller(bits.x, bits.y), box_muller(bits.z, bits.w));

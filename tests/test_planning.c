@@ -139,9 +139,32 @@ static void test_arena(ebm_context *ctx)
             int first = draw(STEPS), life = draw(k % 2 ? 5 : STEPS - first);
             blocks[i] = (struct block){ first, first + life, i, 64 * (1 + draw(20)), -1, NULL };
         }
-        wrong += arena_place(ctx, BLOCKS, blocks, &size) < 0 || !arena_is_right(blocks, size);
+        wrong += arena_place(ctx, BLOCKS, blocks, 0, &size) < 0 || !arena_is_right(blocks, size);
     }
     tap_ok(wrong == 0, "%d arenas: largest first, each as low as it can, none over another", ARENAS);
+}
+
+/* In an arena of pieces blocks lie apart, too, and none in two pieces. */
+static void test_pieces(ebm_context *ctx)
+{
+    enum { PIECE = 64 * 30 };
+    struct block blocks[BLOCKS];
+    int wrong = 0;
+
+    for (int k = 0; k < ARENAS; k++) {
+        int64_t size = -1;
+        for (int i = 0; i < BLOCKS; i++) {
+            int first = draw(STEPS), life = draw(STEPS - first);
+            blocks[i] = (struct block){ first, first + life, i, 64 * (1 + draw(20)), -1, NULL };
+        }
+        wrong += arena_place(ctx, BLOCKS, blocks, PIECE, &size) < 0;
+        for (int i = 0; i < BLOCKS; i++) {
+            const struct block *b = &blocks[i];
+            wrong += !free_at(b, i, b->offset) || b->offset / PIECE != (b->offset + b->bytes - 1) / PIECE
+                  || b->offset + b->bytes > size;
+        }
+    }
+    tap_ok(wrong == 0, "%d arenas in pieces: none over another, none in two", ARENAS);
 }
 
 int main(void)
@@ -152,6 +175,7 @@ int main(void)
         return 99;
     test_order(ctx);
     test_arena(ctx);
+    test_pieces(ctx);
     ebm_context_free(ctx);
     return tap_done();
 }

@@ -99,6 +99,22 @@ ok $? 'and give the same model'
 unset EBM_VULKAN_COUNTS EBM_VULKAN_LIMITS
 rm -rf slow counted
 
+# --- memory ---
+budget() {
+    EBM_VULKAN_BUDGET=$1
+    export EBM_VULKAN_BUDGET
+    shift
+    with "$faults" exits "$@"
+    unset EBM_VULKAN_BUDGET
+}
+budget 64000000 0 'a run that the memory suffices for' $train -b vulkan:0 --dry-run
+grep -q '^# memory .* programs [0-9.]*' out
+ok $? 'tells what the programs will take'
+budget 1000 5 'one that it does not' $train -b vulkan:0
+says 'the run needs at least'
+[ ! -e run/metrics.jsonl ]
+ok $? 'and nothing was begun'
+
 # fails FUNCTION N RESULT STATUS: training ends with this status; if it left a
 # checkpoint, the run goes on from there to the model of the whole one
 fails() {

@@ -5,7 +5,11 @@
  * It hands every call on to the library that EBM_REAL_VULKAN names, but counts
  * those below.  EBM_VULKAN_FAULT=function:n:result makes the n-th call of this
  * function, and all later ones, return `result` (a VkResult); "drop" for
- * QueueSubmit signals the fence and does nothing, as some drivers do.
+ * QueueSubmit signals the fence and does nothing, as some drivers do; barriers are
+ * left out.
+ *
+ * EBM_VULKAN_BUDGET=bytes: the device tells by VK_EXT_memory_budget that it has so
+ * many left.
  *
  * When the device is closed, EBM_VULKAN_COUNTS names a file to which goes how many
  * submissions there were and how many of them at most were in flight. */
@@ -60,6 +64,15 @@ WRAP(CreateDescriptorPool, (VkDevice d, const VkDescriptorPoolCreateInfo *i,
 WRAP(AllocateCommandBuffers, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *c),
      d, i, c)
 
+static PFN_vkCmdPipelineBarrier real_CmdPipelineBarrier;
+static VKAPI_ATTR void VKAPI_CALL CmdPipelineBarrier(VkCommandBuffer c, VkPipelineStageFlags from,
+    VkPipelineStageFlags to, VkDependencyFlags how, uint32_t n, const VkMemoryBarrier *m, uint32_t nb,
+    const VkBufferMemoryBarrier *b, uint32_t ni, const VkImageMemoryBarrier *i)
+{
+    if (!fails("CmdPipelineBarrier"))
+        real_CmdPipelineBarrier(c, from, to, how, n, m, nb, b, ni, i);
+}
+
 static struct { long submissions, flying, most; } counts;
 
 static PFN_vkWaitForFences real_WaitForFences;
@@ -83,6 +96,33 @@ static VKAPI_ATTR void VKAPI_CALL DestroyDevice(VkDevice d, const VkAllocationCa
     real_DestroyDevice(d, a);
 }
 
+static PFN_vkEnumerateDeviceExtensionProperties real_EnumerateDeviceExtensionProperties;
+static VKAPI_ATTR VkResult VKAPI_CALL EnumerateDeviceExtensionProperties(VkPhysicalDevice p, const char *layer,
+                                                                         uint32_t *n, VkExtensionProperties *list)
+{
+    if (!getenv("EBM_VULKAN_BUDGET"))
+        return real_EnumerateDeviceExtensionProperties(p, layer, n, list);
+    *n = 1;
+    if (list)
+        list[0] = (VkExtensionProperties){ VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, 1 };
+    return VK_SUCCESS;
+}
+
+static PFN_vkGetPhysicalDeviceMemoryProperties2 real_GetPhysicalDeviceMemoryProperties2;
+static VKAPI_ATTR void VKAPI_CALL GetPhysicalDeviceMemoryProperties2(VkPhysicalDevice p,
+                                                                     VkPhysicalDeviceMemoryProperties2 *m)
+{
+    VkPhysicalDeviceMemoryBudgetPropertiesEXT *budget = m->pNext;
+
+    m->pNext = NULL;
+    real_GetPhysicalDeviceMemoryProperties2(p, m);
+    m->pNext = budget;
+    for (uint32_t i = 0; budget && i < VK_MAX_MEMORY_HEAPS; i++) {
+        budget->heapBudget[i] = strtoull(getenv("EBM_VULKAN_BUDGET"), NULL, 10);
+        budget->heapUsage[i] = 0;
+    }
+}
+
 static PFN_vkQueueSubmit real_QueueSubmit;
 static VKAPI_ATTR VkResult VKAPI_CALL QueueSubmit(VkQueue q, uint32_t n, const VkSubmitInfo *i, VkFence f)
 {
@@ -104,7 +144,8 @@ static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
     }
     OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
     OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
-    OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice)
+    OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice) OURS(CmdPipelineBarrier)
+    OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
     return NULL;
 }
 

@@ -7,13 +7,16 @@
  *
  * EBM_VULKAN_LIMITS=minimum makes any device pretend to what the specification
  * guarantees, and to memory that the host does not see, so that tests on one
- * device go the ways of others. */
+ * device go the ways of others; tiny, to buffers of a few kilobytes besides, so that
+ * small tests go the ways of large operands. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "vk.h"
 
 enum { DEVICES_MAX = 64, FAMILIES_MAX = 32 };
+enum { TINY_PIECE = 1 << 16, TINY_RANGE = 1 << 14 };
+enum { PIECE_ALIGN = 256 };  /* the largest alignment that Vulkan lets a descriptor need */
 
 void vk_lose(struct vk *vk)
 {
@@ -120,8 +123,10 @@ static int choose(struct vk *vk, const char *device)
 static int find_queue(struct vk *vk)
 {
     VkQueueFamilyProperties families[FAMILIES_MAX];
-    uint32_t count = FAMILIES_MAX;
+    uint32_t count;
 
+    vk->f.GetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, NULL);
+    count = count < FAMILIES_MAX ? count : FAMILIES_MAX;
     vk->f.GetPhysicalDeviceQueueFamilyProperties(vk->physical, &count, families);
     for (uint32_t i = 0; i < count; i++)
         if (families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
@@ -141,32 +146,61 @@ static double work_of(VkPhysicalDeviceType type)
 /* So little that the smallest training takes several submissions. */
 static const double LITTLE_WORK = 1 << 15;
 
+/* What the specification guarantees, and memory that the host does not see. */
+static void pretend(struct vk *vk, size_t piece, size_t range)
+{
+    vk->limits = (struct vk_limits){ .offset_align = 256, .operand = range - 256, .piece = piece,
+        .blocks = 4096, .groups = 65535, .buffers = vk->limits.buffers, .work = LITTLE_WORK };
+    vk->shared = false;
+    vk->pretends = true;
+}
+
 static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint64_t allocation)
 {
     const char *pretended = getenv("EBM_VULKAN_LIMITS");
     const uint32_t every = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
                          | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    VkPhysicalDeviceMemoryProperties2 memory = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2 };
+    size_t align = (size_t)p->limits.minStorageBufferOffsetAlignment;
+    uint64_t range = p->limits.maxStorageBufferRange < INT32_MAX ? p->limits.maxStorageBufferRange : INT32_MAX;
+    uint32_t across = p->limits.maxComputeWorkGroupCount[0], down = p->limits.maxComputeWorkGroupCount[1];
 
+    align = align > 4 ? align : 4;
     vk->limits = (struct vk_limits){
-        .offset_align = (size_t)p->limits.minStorageBufferOffsetAlignment,
-        .range = p->limits.maxStorageBufferRange, .allocation = allocation,
-        .groups = p->limits.maxComputeWorkGroupCount[0] < p->limits.maxComputeWorkGroupCount[1]
-                ? p->limits.maxComputeWorkGroupCount[0] : p->limits.maxComputeWorkGroupCount[1],
-        .buffers = p->limits.maxPerStageDescriptorStorageBuffers,
-        .work = work_of(p->deviceType) };
-    vk->f.GetPhysicalDeviceMemoryProperties(vk->physical, &vk->memory);
+        .offset_align = align, .operand = (size_t)range - align,
+        .piece = (size_t)(allocation < SIZE_MAX / 4 ? allocation : SIZE_MAX / 4) / PIECE_ALIGN * PIECE_ALIGN,
+        .blocks = p->limits.maxMemoryAllocationCount, .groups = across < down ? across : down,
+        .buffers = p->limits.maxPerStageDescriptorStorageBuffers, .work = work_of(p->deviceType) };
+    vk->f.GetPhysicalDeviceMemoryProperties2(vk->physical, &memory);
+    vk->memory = memory.memoryProperties;
     /* A discrete GPU may show all its memory too, but reading it is slow. */
     for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
         if ((vk->memory.memoryTypes[i].propertyFlags & every) == every
             && p->deviceType != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU)
             vk->shared = true;
-    if (pretended && strcmp(pretended, "minimum") == 0) {
-        vk->limits = (struct vk_limits){ .offset_align = 256, .range = 1 << 27,
-            .allocation = 1 << 27, .groups = 65535, .buffers = vk->limits.buffers,
-            .work = LITTLE_WORK };
-        vk->shared = false;
-        vk->pretends = true;
-    }
+    if (pretended && strcmp(pretended, "minimum") == 0)
+        pretend(vk, 1 << 27, 1 << 27);
+    if (pretended && strcmp(pretended, "tiny") == 0)
+        pretend(vk, TINY_PIECE, TINY_RANGE);
+}
+
+/* Has the device this extension?  Used where it is, so a failure means no. */
+static int has_extension(struct vk *vk, const char *name, bool *has)
+{
+    VkExtensionProperties *list;
+    uint32_t n = 0;
+
+    *has = false;
+    if (vk->f.EnumerateDeviceExtensionProperties(vk->physical, NULL, &n, NULL) != VK_SUCCESS || n == 0)
+        return EBM_OK;
+    if (!(list = mem_new(vk->ctx, n, sizeof *list)))
+        return EBM_ERR_NOMEM;
+    if (vk->f.EnumerateDeviceExtensionProperties(vk->physical, NULL, &n, list) == VK_SUCCESS)
+        for (uint32_t i = 0; i < n; i++)
+            *has = *has || strcmp(list[i].extensionName, name) == 0;
+    mem_free(vk->ctx, list);
+    return EBM_OK;
 }
 
 static int new_device(struct vk *vk)
@@ -177,7 +211,7 @@ static int new_device(struct vk *vk)
     VkDeviceCreateInfo info = { .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue };
     VkCommandPoolCreateInfo pool = { .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
-        .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT, .queueFamilyIndex = vk->family };
+        .queueFamilyIndex = vk->family };
     int rc;
 
     if ((rc = vk_check(vk, vk->f.CreateDevice(vk->physical, &info, NULL, &vk->device),
@@ -185,8 +219,11 @@ static int new_device(struct vk *vk)
         || (rc = loader_device(vk)) < 0)
         return rc;
     vk->f.GetDeviceQueue(vk->device, vk->family, 0, &vk->queue);
-    return vk_check(vk, vk->f.CreateCommandPool(vk->device, &pool, NULL, &vk->commands),
-                    "a command pool");
+    if ((rc = vk_check(vk, vk->f.CreateCommandPool(vk->device, &pool, NULL, &vk->commands),
+                       "a command pool")) < 0)
+        return rc;
+    pool.flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT;
+    return vk_check(vk, vk->f.CreateCommandPool(vk->device, &pool, NULL, &vk->transfers), "a command pool");
 }
 
 int device_open(struct vk *vk, const char *device)
@@ -199,7 +236,10 @@ int device_open(struct vk *vk, const char *device)
     VkPhysicalDeviceProperties p = properties_of(vk, vk->physical, &more);
     if (p.apiVersion < VK_API_VERSION_1_1)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s has no Vulkan 1.1", p.deviceName);
+    if ((rc = has_extension(vk, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, &vk->budget)) < 0)
+        return rc;
     set_limits(vk, &p, more.maxMemoryAllocationSize);
+    vk->base.piece = vk->limits.piece;
     memcpy(vk->uuid, p.pipelineCacheUUID, sizeof vk->uuid);
     snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s",
              p.deviceName, (unsigned)VK_API_VERSION_MAJOR(p.apiVersion),
@@ -213,6 +253,8 @@ void device_close(struct vk *vk)
         return;
     if (vk->commands)
         vk->f.DestroyCommandPool(vk->device, vk->commands, NULL);
+    if (vk->transfers)
+        vk->f.DestroyCommandPool(vk->device, vk->transfers, NULL);
     if (vk->f.DestroyDevice)
         vk->f.DestroyDevice(vk->device, NULL);
 }

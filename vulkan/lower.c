@@ -22,15 +22,27 @@ struct span span_at(const struct device_program *p, const struct place *place, s
 /* Scratch is shared by all steps; barriers keep them apart. */
 struct span span_scratch(struct device_program *p, size_t size)
 {
-    if (size > p->scratch_size)
-        p->scratch_size = size;
-    return (struct span){ NULL, 0, size, false };
+    size_t end = p->held + size;
+
+    if (end > p->scratch_size)
+        p->scratch_size = end;
+    return (struct span){ p->scratch, p->scratch_at + p->held, size, false };
 }
 
 struct span written(struct span s)
 {
     s.write = true;
     return s;
+}
+
+static bool crosses(const struct span *s)
+{
+    return s->size && s->offset / s->buffer->piece != (s->offset + s->size - 1) / s->buffer->piece;
+}
+
+bool is_large(const struct device_program *p, const struct span *s)
+{
+    return s->size > p->vk->limits.operand || crosses(s);
 }
 
 void strides_of(const struct shape *s, int64_t *stride)
@@ -98,8 +110,8 @@ static bool extend(struct vk *vk, struct span *b, const struct span *s)
     size_t first = s->offset < b->offset ? s->offset : b->offset;
     size_t end = s->offset + s->size > b->offset + b->size ? s->offset + s->size : b->offset + b->size;
 
-    if (b->buffer != s->buffer || end - first + vk->limits.offset_align > vk->limits.range
-        || end - first > INT32_MAX)
+    if (b->buffer != s->buffer || end - first > vk->limits.operand
+        || first / b->buffer->piece != (end - 1) / b->buffer->piece)
         return false;
     b->offset = first;
     b->size = end - first;
@@ -149,17 +161,22 @@ static int put_params(struct device_program *p, const struct draft_dispatch *d, 
     return EBM_OK;
 }
 
-static int check_limits(struct vk *vk, const struct dispatch *t, uint64_t groups)
+static int too_large(struct device_program *p, const char *what, size_t size, size_t most)
 {
+    p->too_large = true;
+    return ebm_fail(p->vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: %.4g MiB, of which the device takes %.4g at once",
+                    what, (double)size / (1 << 20), (double)most / (1 << 20));
+}
+
+static int check_limits(struct device_program *p, const struct dispatch *t, uint64_t groups)
+{
+    const struct vk_limits *limits = &p->vk->limits;
+
     for (int i = 0; i < t->n_operands; i++)
-        if (t->operands[i].size + vk->limits.offset_align > vk->limits.range
-            || t->operands[i].size > INT32_MAX)
-            return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: an operand of %zu MiB, of which the "
-                            "device addresses %zu: try a smaller batch", shader_name(t->shader),
-                            t->operands[i].size >> 20, (size_t)(vk->limits.range >> 20));
-    if (groups > (uint64_t)vk->limits.groups * vk->limits.groups)
-        return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: too large for the device; try a smaller "
-                        "batch", shader_name(t->shader));
+        if (is_large(p, &t->operands[i]))
+            return too_large(p, shader_name(t->shader), t->operands[i].size, limits->operand);
+    if (groups > (uint64_t)limits->groups * limits->groups)
+        return too_large(p, shader_name(t->shader), t->operands[0].size, limits->operand);
     return EBM_OK;
 }
 
@@ -193,11 +210,11 @@ int draft_emit(struct device_program *p, const struct draft_dispatch *d)
     t->groups[0] = (uint32_t)(d->groups < most ? d->groups : most);
     t->groups[1] = (uint32_t)((d->groups + t->groups[0] - 1) / t->groups[0]);
     t->work = d->work > 0 ? d->work : work_of(t);
-    if ((rc = check_limits(p->vk, t, d->groups)) < 0)
+    if ((rc = check_limits(p, t, d->groups)) < 0)
         return rc;
     if ((rc = put_params(p, d, t)) < 0)
         return rc;
-    return pipe_get(p->vk, d->shader, d->n_constants, d->constants, &t->pipeline);
+    return p->dry ? EBM_OK : pipe_get(p->vk, d->shader, d->n_constants, d->constants, &t->pipeline);
 }
 
 int emit_copy(struct device_program *p, struct span from, struct span to)
@@ -213,12 +230,15 @@ int emit_copy(struct device_program *p, struct span from, struct span to)
     t->operands[0] = from;
     t->operands[1] = written(to);
     t->work = work_of(t);
+    for (int i = 0; i < 2; i++)
+        if (crosses(&t->operands[i]))
+            return too_large(p, "a state", to.size, p->vk->limits.piece);
     return EBM_OK;
 }
 
 /* ---- steps ---- */
 
-static int (*const lower[OP_COUNT])(struct lowering *l) = {
+static int (*const lower[OP_COUNT])(const struct lowering *l) = {
     [OP_RANDOM] = lower_random, [OP_TICK] = lower_random,
     [OP_BROADCAST] = lower_move, [OP_TRANSPOSE] = lower_move, [OP_SLICE] = lower_move,
     [OP_PAD] = lower_move, [OP_FLIP] = lower_move, [OP_CONCAT] = lower_move,
@@ -230,6 +250,16 @@ static int (*const lower[OP_COUNT])(struct lowering *l) = {
     [OP_RESAMPLE] = lower_resample, [OP_RESAMPLE_T] = lower_resample,
     [OP_GATHER] = lower_index, [OP_SCATTER] = lower_index, [OP_UPDATE] = lower_index,
 };
+
+int lower_heavy(const struct lowering *l)
+{
+    enum op op = l->node->op;
+
+    if (!lower[op])
+        return ebm_fail(l->program->vk->ctx, EBM_ERR_INTERNAL, "vulkan: %s is not an operation that runs",
+                        op_info[op].name);
+    return lower[op](l);
+}
 
 static size_t bytes_of(const struct node *n)
 {
@@ -250,13 +280,10 @@ static int lower_step(struct device_program *p, const struct plan *plan, const s
             l.in[i] = span_at(p, &step->in[i], bytes_of(x));
             l.shape[i] = &x->shape;
         }
-        if (!lower[step->op])
-            return ebm_fail(p->vk->ctx, EBM_ERR_INTERNAL, "vulkan: %s is not an operation that runs",
-                            op_info[step->op].name);
-        rc = lower[step->op](&l);
+        rc = large_heavy(&l);
     }
     if (rc >= 0 && step->group)
-        rc = lower_group(p, step->group, step->op == OP_NONE ? NULL : &l.out);
+        rc = large_group(p, step->group, step->op == OP_NONE ? NULL : &l.out);
     return rc;
 }
 

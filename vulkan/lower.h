@@ -13,7 +13,6 @@
 
 enum { DISPATCH_OPERANDS = EW_MAX_INPUTS + 1 + EW_MAX_OUTPUTS };
 
-/* buffer NULL and size not 0: scratch, whose buffer is made after all steps. */
 struct span {
     struct device_buffer *buffer;
     size_t offset, size;
@@ -35,11 +34,15 @@ struct dispatch {
 
 struct device_program {
     struct vk *vk;
+    bool dry;                /* lowered to be measured: no memory, no pipelines */
     struct device_buffer *arena;             /* shared with other programs */
-    struct device_buffer *kept, *scratch, *params;
+    struct device_buffer *kept, *params;
     struct device_buffer **feeds, **slots;   /* slots are the store's */
     int n_feeds;
-    size_t scratch_size;
+    struct device_buffer *scratch;           /* the arena, where all steps share it */
+    size_t scratch_at, scratch_size;         /* from there; bytes used at most */
+    size_t held;             /* of it, by large.c */
+    bool too_large;          /* a step does not fit the limits of the device */
     struct dispatch *dispatches;
     size_t n_dispatches, capacity;
     int32_t *words;          /* parameters of all dispatches, until uploaded */
@@ -95,19 +98,27 @@ struct span span_scratch(struct device_program *p, size_t size);
 struct span written(struct span s);
 void strides_of(const struct shape *s, int64_t *stride);
 
-int lower_random(struct lowering *l);
-int lower_move(struct lowering *l);
-int lower_reduce(struct lowering *l);
-int lower_window(struct lowering *l);
-int lower_resample(struct lowering *l);
-int lower_index(struct lowering *l);
-int lower_contract(struct lowering *l);
+int lower_random(const struct lowering *l);
+int lower_move(const struct lowering *l);
+int lower_reduce(const struct lowering *l);
+int lower_window(const struct lowering *l);
+int lower_resample(const struct lowering *l);
+int lower_index(const struct lowering *l);
+int lower_contract(const struct lowering *l);
 int lower_group(struct device_program *p, const struct ew_group *group, const struct span *raw);
-/* Sum of parts [parts][results] (in `from`) to `to`. */
-int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts);
+/* Elements of the memory that an input of a group spans. */
+int64_t group_extent(const struct ew_group *g, const struct ew_input *in);
+/* Sum (or largest) of parts [parts][results] (in `from`) to `to`. */
+int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts,
+                bool largest);
 
 /* All steps and copies of a plan. */
 int lower_plan(struct device_program *p, const struct plan *plan);
+int lower_heavy(const struct lowering *l);
+/* large.c: the same for a step with operands that no descriptor sees whole. */
+bool is_large(const struct device_program *p, const struct span *s);
+int large_heavy(const struct lowering *l);
+int large_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
 
 /* record.c: descriptors of all dispatches; commands of those from one cut to another. */
 struct cut {

@@ -93,7 +93,7 @@ static int64_t tile_of(int64_t n)
     return n <= NARROW ? NARROW : TILE;
 }
 
-int lower_contract(struct lowering *l)
+int lower_contract(const struct lowering *l)
 {
     const ebm_conv_spec *spec = &l->node->attr.conv;
     struct product v = { 0 };
@@ -134,5 +134,5 @@ int lower_contract(struct lowering *l)
     if ((rc = draft_emit(l->program, &d)) < 0 || parts == 1)
         return rc;
     out.write = false;
-    return lower_parts(l->program, out, l->out, results, parts);
+    return lower_parts(l->program, out, l->out, results, parts, false);
 }

@@ -95,7 +95,7 @@ static void put_program(const struct ew_group *g, const struct capacity *c, cons
 }
 
 /* Elements of the memory that an input reads. */
-static int64_t extent(const struct ew_group *g, const struct ew_input *in)
+int64_t group_extent(const struct ew_group *g, const struct ew_input *in)
 {
     int64_t last = 0;
 
@@ -120,7 +120,7 @@ int lower_group(struct device_program *p, const struct ew_group *g, const struct
     d.shader = c->shader;
     put_program(g, c, &s, raw, &d);
     for (int i = 0; i < g->n_in; i++)
-        d.operands[i] = span_at(p, &g->in[i].place, (size_t)extent(g, &g->in[i]) * type_size(g->in[i].type));
+        d.operands[i] = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
     if (raw) {
         d.operands[g->n_in] = *raw;
         d.operands[g->n_in].write = false;

@@ -47,7 +47,7 @@ static void set_box(const struct lowering *l, const struct shape *x, int64_t bef
     }
 }
 
-static int emit_box(struct lowering *l, struct span from, const struct shape *x, int64_t before)
+static int emit_box(const struct lowering *l, struct span from, const struct shape *x, int64_t before)
 {
     const struct node *y = l->node;
     struct draft_dispatch d = { .shader = SHADER_MOVE };
@@ -85,7 +85,7 @@ static bool in_place(const struct lowering *l, const struct span *from, int64_t 
         && from->offset == l->out.offset + (size_t)(before * stride[l->node->attr.axis]) * type_size(l->node->type);
 }
 
-int lower_move(struct lowering *l)
+int lower_move(const struct lowering *l)
 {
     int64_t before = 0;
 
@@ -103,46 +103,76 @@ int lower_move(struct lowering *l)
     return EBM_OK;
 }
 
-int lower_random(struct lowering *l)
+int lower_random(const struct lowering *l)
 {
     const struct node *y = l->node;
-    struct draft_dispatch d = { .shader = SHADER_RANDOM };
-    int64_t count = shape_count(&y->shape);
+    int64_t count = shape_count(&y->shape), n;
+    const int64_t most = (int64_t)(l->program->vk->limits.operand / sizeof(float)) / 4 * 4;
+    int rc = EBM_OK;
 
-    d.operands[0] = l->in[0];
-    d.operands[3] = l->out;
-    draft_constant(&d, y->op == OP_TICK ? 2 : y->attr.random.normal ? 1 : 0);
-    draft_param(&d, count);
-    draft_param(&d, y->op == OP_TICK ? 0 : (int32_t)y->attr.random.purpose);
-    draft_count(&d, (count + 3) / 4);
-    return draft_emit(l->program, &d);
+    for (int64_t first = 0; first < count && rc >= 0; first += n) {
+        struct draft_dispatch d = { .shader = SHADER_RANDOM };
+        n = count - first < most ? count - first : most;
+        d.operands[0] = l->in[0];
+        d.operands[3] = (struct span){ l->out.buffer, l->out.offset + (size_t)first * sizeof(float),
+                                       (size_t)n * sizeof(float), true };
+        draft_constant(&d, y->op == OP_TICK ? 2 : y->attr.random.normal ? 1 : 0);
+        draft_param(&d, n);
+        draft_param(&d, y->op == OP_TICK ? 0 : (int32_t)y->attr.random.purpose);
+        draft_param(&d, first / 4);
+        draft_count(&d, (n + 3) / 4);
+        rc = draft_emit(l->program, &d);
+    }
+    return rc;
 }
 
-int lower_index(struct lowering *l)
+/* Rows [first, first + n) of the table, for all indices. */
+static int emit_index(const struct lowering *l, const struct shape *table, int64_t first, int64_t n)
 {
     const struct node *y = l->node;
     struct draft_dispatch d = { .shader = SHADER_INDEX };
-    const struct shape *table = y->op == OP_SCATTER ? &y->shape : l->shape[0];
-    int64_t rows = table->n[0], width = shape_count(table) / (rows ? rows : 1);
-    int64_t indices = shape_count(l->shape[1]);
-    int64_t count = y->op == OP_SCATTER ? rows * width : indices * width;
-    int rc;
+    int64_t rows = table->n[0], width = shape_count(table) / rows, indices = shape_count(l->shape[1]);
+    int64_t count = y->op == OP_SCATTER ? n * width : indices * width;
+    struct span *of_table = y->op == OP_GATHER ? &d.operands[0] : &d.operands[3];
+    size_t row = (size_t)width * type_size(y->type);
 
-    if (y->op == OP_UPDATE && (rc = emit_copy(l->program, l->in[0], l->out)) < 0)
-        return rc;
     for (int i = 0; i < l->n_in; i++)
         d.operands[i] = l->in[i];
     d.operands[3] = l->out;
     if (y->op == OP_UPDATE)
         d.operands[0] = (struct span){ 0 };           /* copied already */
+    of_table->offset += (size_t)first * row;
+    of_table->size = (size_t)n * row;
     draft_constant(&d, y->op == OP_GATHER ? 0 : y->op == OP_SCATTER ? 1 : 2);
     draft_constant(&d, y->type == EBM_U8);
     draft_param(&d, count);
     draft_param(&d, rows);
     draft_param(&d, indices);
     draft_param(&d, width);
+    draft_param(&d, first);
+    draft_param(&d, n);
     draft_count(&d, count);
     if (y->op != OP_GATHER)                           /* each looks at all indices */
         d.work = 4.0 * (double)count * (double)indices;
     return draft_emit(l->program, &d);
+}
+
+/* A table is looked up through windows of as many rows as a descriptor sees. */
+int lower_index(const struct lowering *l)
+{
+    const struct node *y = l->node;
+    const struct shape *table = y->op == OP_SCATTER ? &y->shape : l->shape[0];
+    int64_t rows = table->n[0], n;
+    size_t row = rows ? (size_t)(shape_count(table) / rows) * type_size(y->type) : 0;
+    int64_t most = row ? (int64_t)(l->program->vk->limits.operand / row) : 0;
+    int rc = EBM_OK;
+
+    if (y->op == OP_UPDATE && (rc = emit_copy(l->program, l->in[0], l->out)) < 0)
+        return rc;
+    most = most < 1 ? 1 : most;                       /* then it is refused */
+    for (int64_t first = 0; first < rows && rc >= 0; first += n) {
+        n = rows - first < most ? rows - first : most;
+        rc = emit_index(l, table, first, n);
+    }
+    return rc;
 }

@@ -82,8 +82,8 @@ static void set_line(struct reduction *r, int64_t results, int64_t pitch, int64_
     r->reduced.stride[EBM_MAX_RANK - 1] = step;
 }
 
-static int combine_parts(struct device_program *p, struct span from, struct span to, int64_t results,
-                         int64_t parts, bool largest)
+int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts,
+                bool largest)
 {
     struct reduction r = { .largest = largest, .from = from };
 
@@ -91,12 +91,7 @@ static int combine_parts(struct device_program *p, struct span from, struct span
     return emit(p, &r, to, parts, 1);
 }
 
-int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts)
-{
-    return combine_parts(p, from, to, results, parts, false);
-}
-
-int lower_reduce(struct lowering *l)
+int lower_reduce(const struct lowering *l)
 {
     const struct node *y = l->node;
     const struct shape *x = l->shape[0];
@@ -125,5 +120,5 @@ int lower_reduce(struct lowering *l)
     struct span scratch = span_scratch(l->program, (size_t)(r.results * parts) * sizeof(float));
     if ((rc = emit(l->program, &r, written(scratch), part, parts)) < 0)
         return rc;
-    return combine_parts(l->program, scratch, r.to, r.results, parts, r.largest);
+    return lower_parts(l->program, scratch, r.to, r.results, parts, r.largest);
 }

@@ -7,7 +7,7 @@
 
 static const double TAP_WORK = 16;       /* operations: where it is, and whether */
 
-int lower_window(struct lowering *l)
+int lower_window(const struct lowering *l)
 {
     enum op op = l->node->op;
     const ebm_pool_spec *v = &l->node->attr.pool;
@@ -92,7 +92,7 @@ static void put_matrix(int32_t *word, int64_t base, int mode, int64_t to, int64_
     word[rows] = (int32_t)(base + at);
 }
 
-int lower_resample(struct lowering *l)
+int lower_resample(const struct lowering *l)
 {
     const struct node *y = l->node;
     const struct shape *x = l->shape[0];

@@ -10,46 +10,6 @@
 
 enum { STAGING = 4 << 20 };
 
-static int memory_type(struct vk *vk, uint32_t allowed, VkMemoryPropertyFlags wanted)
-{
-    for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
-        if (allowed >> i & 1 && (vk->memory.memoryTypes[i].propertyFlags & wanted) == wanted)
-            return (int)i;
-    return -1;
-}
-
-static int allocate(struct vk *vk, struct device_buffer *b, enum memory_use use)
-{
-    const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
-                                     | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    bool seen = use == MEMORY_HOST || vk->shared;
-    VkMemoryPropertyFlags wanted = (seen ? host : 0)
-        | (use == MEMORY_DEVICE ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : 0);
-    VkMemoryRequirements need;
-    VkMemoryAllocateInfo info = { .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO };
-    int type, rc;
-
-    vk->f.GetBufferMemoryRequirements(vk->device, b->handle, &need);
-    type = memory_type(vk, need.memoryTypeBits, wanted);
-    if (type < 0)
-        type = memory_type(vk, need.memoryTypeBits, seen ? host : 0);
-    if (type < 0)
-        return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the device has no memory for buffers");
-    info.allocationSize = need.size;
-    info.memoryTypeIndex = (uint32_t)type;
-    if ((rc = vk_check(vk, vk->f.AllocateMemory(vk->device, &info, NULL, &b->memory), "a buffer")) < 0
-        || (rc = vk_check(vk, vk->f.BindBufferMemory(vk->device, b->handle, b->memory, 0),
-                          "a buffer")) < 0)
-        return rc;
-    if (!seen)
-        return EBM_OK;
-    void *mapped;
-    rc = vk_check(vk, vk->f.MapMemory(vk->device, b->memory, 0, VK_WHOLE_SIZE, 0, &mapped),
-                  "mapping a buffer");
-    b->mapped = rc < 0 ? NULL : mapped;
-    return rc;
-}
-
 /* ---- transfers: recorded, submitted and waited for, one at a time ---- */
 
 static int transfer_begin(struct vk *vk)
@@ -57,8 +17,12 @@ static int transfer_begin(struct vk *vk)
     VkCommandBufferBeginInfo begin = { .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
         .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT };
 
+    int rc;
+
     if (vk->lost)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the device was lost");
+    if ((rc = vk_check(vk, vk->f.ResetCommandPool(vk->device, vk->transfers, 0), "a transfer")) < 0)
+        return rc;
     return vk_check(vk, vk->f.BeginCommandBuffer(vk->transfer, &begin), "a transfer");
 }
 
@@ -80,12 +44,12 @@ static int transfer_end(struct vk *vk)
     return vk_check(vk, vk->f.ResetFences(vk->device, 1, &vk->fence), "a transfer");
 }
 
-static int clear(struct vk *vk, struct device_buffer *b)
+static int clear(struct vk *vk, const struct buffer_piece *b, size_t size)
 {
     int rc;
 
     if (b->mapped) {
-        memset(b->mapped, 0, b->size);
+        memset(b->mapped, 0, size);
         return EBM_OK;
     }
     if ((rc = transfer_begin(vk)) < 0)
@@ -111,31 +75,51 @@ void memory_free(struct vk *vk, struct device_buffer *b)
 {
     if (!b)
         return;
-    if (b->handle)
-        vk->f.DestroyBuffer(vk->device, b->handle, NULL);
-    if (b->memory)                       /* unmaps it, too */
-        vk->f.FreeMemory(vk->device, b->memory, NULL);
+    for (int i = 0; b->pieces && i < b->n; i++) {
+        if (b->pieces[i].handle)
+            vk->f.DestroyBuffer(vk->device, b->pieces[i].handle, NULL);
+        heap_give(vk, &b->pieces[i].part);
+    }
+    mem_free(vk->ctx, b->pieces);
     mem_free(vk->ctx, b);
+}
+
+static int new_piece(struct vk *vk, size_t size, enum memory_use use, struct buffer_piece *b)
+{
+    VkBufferCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = size,
+        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT
+               | VK_BUFFER_USAGE_TRANSFER_DST_BIT };
+    VkMemoryRequirements need;
+    int rc = vk_check(vk, vk->f.CreateBuffer(vk->device, &info, NULL, &b->handle), "a buffer");
+
+    if (rc < 0)
+        return rc;
+    vk->f.GetBufferMemoryRequirements(vk->device, b->handle, &need);
+    if ((rc = heap_take(vk, &need, use, &b->part)) < 0
+        || (rc = vk_check(vk, vk->f.BindBufferMemory(vk->device, b->handle, heap_memory(&b->part), b->part.offset),
+                          "a buffer")) < 0)
+        return rc;
+    b->mapped = heap_mapped(&b->part);
+    return clear(vk, b, size);
 }
 
 int memory_new(struct vk *vk, size_t size, enum memory_use use, struct device_buffer **buffer)
 {
-    VkBufferCreateInfo info = { .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-        .size = ((uint64_t)size + 4 + 3) & ~(uint64_t)3,
-        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT
-               | VK_BUFFER_USAGE_TRANSFER_DST_BIT };
-    struct device_buffer *b;
-    int rc;
+    size_t most = vk->limits.piece, all = ((size < SIZE_MAX / 2 ? size : SIZE_MAX / 2) + 4 + 3) & ~(size_t)3;
+    struct device_buffer *b = mem_new(vk->ctx, 1, sizeof *b);
+    int rc = EBM_OK;
 
     *buffer = NULL;
-    if (info.size > vk->limits.allocation)
-        return ebm_fail(vk->ctx, EBM_ERR_NOMEM, "vulkan: %zu MiB at once, of which the device gives "
-                        "%zu: try a smaller batch", size >> 20, (size_t)(vk->limits.allocation >> 20));
-    if (!(b = mem_new(vk->ctx, 1, sizeof *b)))
+    if (!b)
         return EBM_ERR_NOMEM;
     b->size = size;
-    if ((rc = vk_check(vk, vk->f.CreateBuffer(vk->device, &info, NULL, &b->handle), "a buffer")) < 0
-        || (rc = allocate(vk, b, use)) < 0 || (rc = clear(vk, b)) < 0) {
+    b->piece = most;
+    b->n = (int)((all + most - 1) / most);
+    if (!(b->pieces = mem_new(vk->ctx, (size_t)b->n, sizeof *b->pieces)))
+        rc = EBM_ERR_NOMEM;
+    for (int i = 0; i < b->n && rc >= 0; i++)
+        rc = new_piece(vk, i + 1 < b->n ? most : all - (size_t)i * most, use, &b->pieces[i]);
+    if (rc < 0) {
         memory_free(vk, b);
         return rc;
     }
@@ -143,34 +127,44 @@ int memory_new(struct vk *vk, size_t size, enum memory_use use, struct device_bu
     return EBM_OK;
 }
 
+/* Bytes from `at` on that one copy can take, of `left`. */
+static size_t stretch(const struct device_buffer *b, size_t at, size_t left)
+{
+    size_t rest = b->piece - at % b->piece;
+    size_t n = left < rest ? left : rest;
+
+    return b->pieces[0].mapped || n < STAGING ? n : STAGING;
+}
+
 int memory_write(struct vk *vk, struct device_buffer *to, size_t offset, const void *from, size_t size)
 {
+    VkBuffer staging = vk->staging ? vk->staging->pieces[0].handle : VK_NULL_HANDLE;
     int rc = EBM_OK;
 
-    if (to->mapped) {
-        memcpy(to->mapped + offset, from, size);
-        return EBM_OK;
-    }
-    for (size_t at = 0; at < size && rc >= 0; at += STAGING) {
-        size_t n = size - at < STAGING ? size - at : STAGING;
-        memcpy(vk->staging->mapped, (const char *)from + at, n);
-        rc = copy(vk, to->handle, offset + at, vk->staging->handle, 0, n);
+    for (size_t done = 0, n; done < size && rc >= 0; done += n) {
+        const struct buffer_piece *b = &to->pieces[(offset + done) / to->piece];
+        size_t at = (offset + done) % to->piece;
+        n = stretch(to, offset + done, size - done);
+        memcpy(b->mapped ? b->mapped + at : vk->staging->pieces[0].mapped, (const char *)from + done, n);
+        if (!b->mapped)
+            rc = copy(vk, b->handle, at, staging, 0, n);
     }
     return rc;
 }
 
 int memory_read(struct vk *vk, struct device_buffer *from, size_t offset, void *to, size_t size)
 {
+    VkBuffer staging = vk->staging ? vk->staging->pieces[0].handle : VK_NULL_HANDLE;
     int rc = EBM_OK;
 
-    if (from->mapped) {
-        memcpy(to, from->mapped + offset, size);
-        return EBM_OK;
-    }
-    for (size_t at = 0; at < size && rc >= 0; at += STAGING) {
-        size_t n = size - at < STAGING ? size - at : STAGING;
-        if ((rc = copy(vk, vk->staging->handle, 0, from->handle, offset + at, n)) >= 0)
-            memcpy((char *)to + at, vk->staging->mapped, n);
+    for (size_t done = 0, n; done < size && rc >= 0; done += n) {
+        const struct buffer_piece *b = &from->pieces[(offset + done) / from->piece];
+        size_t at = (offset + done) % from->piece;
+        n = stretch(from, offset + done, size - done);
+        if (!b->mapped)
+            rc = copy(vk, staging, 0, b->handle, at, n);
+        if (rc >= 0)
+            memcpy((char *)to + done, b->mapped ? b->mapped + at : vk->staging->pieces[0].mapped, n);
     }
     return rc;
 }
@@ -179,7 +173,7 @@ int memory_open(struct vk *vk)
 {
     VkFenceCreateInfo fence = { .sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO };
     VkCommandBufferAllocateInfo info = { .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = vk->commands, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandPool = vk->transfers, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1 };
     int rc;
 
@@ -188,4 +182,11 @@ int memory_open(struct vk *vk)
                           "a command buffer")) < 0)
         return rc;
     return vk->shared ? EBM_OK : memory_new(vk, STAGING, MEMORY_HOST, &vk->staging);
+}
+
+void memory_close(struct vk *vk)
+{
+    memory_free(vk, vk->staging);
+    if (vk->fence)
+        vk->f.DestroyFence(vk->device, vk->fence, NULL);
 }

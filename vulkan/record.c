@@ -22,6 +22,17 @@ static int new_pool(struct device_program *p)
                     "a descriptor pool");
 }
 
+/* Where a span lies: it does not cross from one piece of its buffer to the next. */
+static VkBuffer handle_of(const struct span *s)
+{
+    return s->buffer->pieces[s->offset / s->buffer->piece].handle;
+}
+
+static VkDeviceSize place_of(const struct span *s)
+{
+    return s->offset % s->buffer->piece;
+}
+
 static int new_set(struct device_program *p, struct dispatch *t)
 {
     struct vk *vk = p->vk;
@@ -34,13 +45,14 @@ static int new_set(struct device_program *p, struct dispatch *t)
 
     if (rc < 0)
         return rc;
-    buffers[0] = (VkDescriptorBufferInfo){ p->params->handle, 4 * t->params, 4 * t->n_params };
+    const struct span params = { p->params, 4 * t->params, 4 * t->n_params, false };
+    buffers[0] = (VkDescriptorBufferInfo){ handle_of(&params), place_of(&params), params.size };
     for (int i = 0; i < t->n_bound; i++) {
         const struct span *s = &t->bound[i];
-        size_t first = s->offset / align * align;
+        size_t before = s->offset % align;
         /* Whole words; an operand that is not there is bound to something. */
         buffers[1 + i] = s->size == 0 ? buffers[0] : (VkDescriptorBufferInfo){
-            s->buffer->handle, first, (s->offset - first + s->size + 3) & ~(size_t)3 };
+            handle_of(s), place_of(s) - before, (before + s->size + 3) & ~(size_t)3 };
     }
     VkWriteDescriptorSet writes[2] = {
         { .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET, .dstSet = t->set, .dstBinding = 0,
@@ -97,8 +109,8 @@ static void record_dispatch(struct vk *vk, VkCommandBuffer c, const struct dispa
 {
     if (t->shader == SHADER_COUNT) {
         const struct span *source = &t->operands[0], *target = &t->operands[1];
-        VkBufferCopy region = { source->offset, target->offset, source->size };
-        vk->f.CmdCopyBuffer(c, source->buffer->handle, target->buffer->handle, 1, &region);
+        VkBufferCopy region = { place_of(source), place_of(target), source->size };
+        vk->f.CmdCopyBuffer(c, handle_of(source), handle_of(target), 1, &region);
         return;
     }
     vk->f.CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, t->pipeline);

@@ -107,10 +107,12 @@ static int run_trial(struct vk *vk, struct trial *t)
     float *to[] = { t->x, t->f, t->y, t->d, t->z };
     struct device_buffer *memory = NULL;
     struct device_program *program = NULL;
+    size_t size, wish, own;
     int rc;
 
     set_nodes(nodes);
-    if ((rc = b->v->buffer_new(b, ARENA, &memory)) >= 0
+    if ((rc = b->v->measure(b, &plan, &size, &wish, &own)) >= 0
+        && (rc = b->v->buffer_new(b, size, &memory)) >= 0
         && (rc = b->v->compile(b, &plan, memory, NULL, feeds, &program)) >= 0
         && (rc = b->v->feed(b, program, 0, &COUNTER, sizeof COUNTER)) >= 0)
         rc = b->v->run(b, program, 1);

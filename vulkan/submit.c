@@ -147,7 +147,7 @@ static int end(struct vk *vk, struct series *s)
     VkCommandBuffer c = s->list[i].commands;
 
     vk->f.CmdPipelineBarrier(c, shader | transfer, transfer, 0, 1, &before, 0, NULL, 0, NULL);
-    vk->f.CmdFillBuffer(c, s->stamps->handle, 4 * (VkDeviceSize)i, 4, STAMP);
+    vk->f.CmdFillBuffer(c, s->stamps->pieces[0].handle, 4 * (VkDeviceSize)i, 4, STAMP);
     vk->f.CmdPipelineBarrier(c, shader | transfer, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &seen, 0, NULL, 0, NULL);
     return vk_check(vk, vk->f.EndCommandBuffer(c), "a command buffer");
 }
@@ -235,7 +235,7 @@ static int land(struct device_program *p, struct flight *flight)
                        "running a program")) >= 0)
         rc = vk_check(vk, vk->f.ResetFences(vk->device, 1, &u->fence), "running a program");
     if (rc >= 0)
-        memcpy(&stamp, flight->series->stamps->mapped + 4 * flight->i, sizeof stamp);
+        memcpy(&stamp, flight->series->stamps->pieces[0].mapped + 4 * flight->i, sizeof stamp);
     flight->series = NULL;
     if (rc < 0 || stamp == STAMP)
         return rc;
@@ -256,7 +256,7 @@ static int submit(struct device_program *p, struct series *s)
     r->flights[1].series = NULL;
     if (rc < 0)
         return rc;
-    memset(s->stamps->mapped + 4 * i, 0, sizeof STAMP);
+    memset(s->stamps->pieces[0].mapped + 4 * i, 0, sizeof STAMP);
     rc = vk_check(vk, vk->f.QueueSubmit(vk->queue, 1, &info, s->list[i].fence), "running a program");
     if (rc >= 0)
         r->flights[1] = (struct flight){ s, i };

@@ -4,10 +4,12 @@
  *
  *   loader.c   libvulkan, opened when it is asked for, and its functions
  *   device.c   which device, its limits, its queue
+ *   heap.c     memory of the device, in blocks that small buffers share
  *   memory.c   buffers, what goes in and out of them
  *   pipe.c     shaders and their pipelines
  *   cache.c    pipelines on disk, for the next run
  *   lower.c    a step becomes dispatches; lower_*.c by the class of operation
+ *   large.c    steps with operands that are too large, piece by piece
  *   record.c   dispatches become commands
  *   submit.c   commands in submissions, of bounded length
  *   selftest.c a device is believed when it computes correctly
@@ -24,8 +26,8 @@
     F(EnumerateInstanceVersion) F(CreateInstance)
 #define VK_INSTANCE(F) \
     F(DestroyInstance) F(EnumeratePhysicalDevices) F(GetPhysicalDeviceProperties2) \
-    F(GetPhysicalDeviceMemoryProperties) F(GetPhysicalDeviceQueueFamilyProperties) \
-    F(CreateDevice) F(GetDeviceProcAddr)
+    F(GetPhysicalDeviceMemoryProperties2) F(GetPhysicalDeviceQueueFamilyProperties) \
+    F(EnumerateDeviceExtensionProperties) F(CreateDevice) F(GetDeviceProcAddr)
 #define VK_DEVICE(F) \
     F(DestroyDevice) F(GetDeviceQueue) F(DeviceWaitIdle) \
     F(CreateBuffer) F(DestroyBuffer) F(GetBufferMemoryRequirements) F(AllocateMemory) \
@@ -36,7 +38,7 @@
     F(CreateComputePipelines) F(DestroyPipeline) \
     F(CreateDescriptorPool) F(DestroyDescriptorPool) F(AllocateDescriptorSets) \
     F(UpdateDescriptorSets) \
-    F(CreateCommandPool) F(DestroyCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
+    F(CreateCommandPool) F(DestroyCommandPool) F(ResetCommandPool) F(AllocateCommandBuffers) F(FreeCommandBuffers) \
     F(BeginCommandBuffer) F(EndCommandBuffer) F(CmdBindPipeline) F(CmdBindDescriptorSets) \
     F(CmdDispatchBase) F(CmdPipelineBarrier) F(CmdCopyBuffer) F(CmdFillBuffer) \
     F(CreateFence) F(DestroyFence) F(ResetFences) F(WaitForFences) F(QueueSubmit)
@@ -49,11 +51,24 @@ struct vk_functions {
 #undef F
 };
 
+/* Part of a block of memory. */
+struct heap_block;
+struct heap_part {
+    struct heap_block *block;    /* NULL: none */
+    uint64_t offset, size;
+};
+
+/* A buffer of the device, or several that follow each other where one may not be as
+ * large: byte i lies in pieces[i / piece].  No operand crosses from one to the next. */
 struct device_buffer {
-    VkBuffer handle;
-    VkDeviceMemory memory;
-    size_t size;             /* as asked for; it has a few bytes more */
-    char *mapped;            /* NULL: not seen by the host */
+    size_t size;             /* as asked for; the last piece has a few bytes more */
+    size_t piece;            /* bytes of each but the last */
+    int n;
+    struct buffer_piece {
+        VkBuffer handle;
+        struct heap_part part;
+        char *mapped;        /* NULL: not seen by the host */
+    } *pieces;
 };
 
 enum shader {
@@ -79,17 +94,23 @@ struct vk {
     uint32_t family;
     VkCommandPool commands;
     VkFence fence;           /* of transfers */
+    VkCommandPool transfers;
     VkCommandBuffer transfer;
+    struct heap_block *blocks;
+    uint32_t n_blocks;
+    uint64_t taken;          /* bytes of all blocks */
     VkPhysicalDeviceMemoryProperties memory;
     struct vk_limits {
         size_t offset_align; /* of a descriptor */
-        uint64_t range;      /* bytes of a descriptor */
-        uint64_t allocation; /* bytes of a buffer */
+        size_t operand;      /* bytes that a descriptor sees from any offset */
+        size_t piece;        /* bytes of a buffer */
+        uint32_t blocks;     /* allocations of memory */
         uint32_t groups;     /* workgroups along an axis */
         uint32_t buffers;    /* descriptors of a dispatch */
         double work;         /* operations of a submission, see submit.c */
     } limits;
     bool pretends;           /* to these limits */
+    bool budget;             /* VK_EXT_memory_budget is there */
     bool shared;             /* the host sees the device's memory: no staging */
     bool lost;
     struct device_buffer *staging;
@@ -118,13 +139,22 @@ int device_open(struct vk *vk, const char *device);
 int device_count(struct vk *vk);         /* or a status; 0 and a message: none */
 void device_close(struct vk *vk);
 
-/* memory.c.  Buffers are zeroed. */
+/* heap.c.  Where the host sees the memory, it is mapped. */
 enum memory_use { MEMORY_DEVICE, MEMORY_HOST };
+int heap_take(struct vk *vk, const VkMemoryRequirements *need, enum memory_use use, struct heap_part *part);
+void heap_give(struct vk *vk, struct heap_part *part);
+VkDeviceMemory heap_memory(const struct heap_part *part);
+char *heap_mapped(const struct heap_part *part);     /* or NULL */
+/* Bytes that the device has left for buffers. */
+size_t heap_room(struct vk *vk);
+
+/* memory.c.  Buffers are zeroed. */
 int memory_new(struct vk *vk, size_t size, enum memory_use use, struct device_buffer **buffer);
 void memory_free(struct vk *vk, struct device_buffer *buffer);
 int memory_write(struct vk *vk, struct device_buffer *to, size_t offset, const void *from, size_t size);
 int memory_read(struct vk *vk, struct device_buffer *from, size_t offset, void *to, size_t size);
 int memory_open(struct vk *vk);
+void memory_close(struct vk *vk);
 
 /* pipe.c.  Constants are 32-bit words by their constant_id; floats by their bits. */
 enum { CONSTANTS_MAX = 38 + 2 * EW_MAX_INSTRS };

@@ -5,6 +5,8 @@
 #include "lower.h"
 #include "store.h"
 
+enum { SCRATCH_ALIGN = 256 };
+
 static void vulkan_close(ebm_backend *base)
 {
     struct vk *vk = (struct vk *)base;
@@ -12,9 +14,7 @@ static void vulkan_close(ebm_backend *base)
     if (vk->device && vk->f.DestroyDevice && vk->f.DeviceWaitIdle) {
         vk->f.DeviceWaitIdle(vk->device);
         pipe_close(vk);
-        memory_free(vk, vk->staging);
-        if (vk->fence)
-            vk->f.DestroyFence(vk->device, vk->fence, NULL);
+        memory_close(vk);
     }
     device_close(vk);
     loader_close(vk);
@@ -41,6 +41,11 @@ static int download(ebm_backend *b, struct device_buffer *from, size_t offset, v
     return memory_read((struct vk *)b, from, offset, to, size);
 }
 
+static size_t room(ebm_backend *b)
+{
+    return heap_room((struct vk *)b);
+}
+
 /* ---- programs ---- */
 
 static void program_free(ebm_backend *base, struct device_program *p)
@@ -53,7 +58,6 @@ static void program_free(ebm_backend *base, struct device_program *p)
     if (p->pool)
         vk->f.DestroyDescriptorPool(vk->device, p->pool, NULL);
     memory_free(vk, p->kept);
-    memory_free(vk, p->scratch);
     memory_free(vk, p->params);
     for (int i = 0; p->feeds && i < p->n_feeds; i++)
         memory_free(vk, p->feeds[i]);
@@ -64,8 +68,69 @@ static void program_free(ebm_backend *base, struct device_program *p)
     mem_free(vk->ctx, p);
 }
 
-static int set_memory(struct device_program *p, const struct plan *plan, struct device_buffer *arena,
-                      struct device_buffer *const *slots, const size_t *feeds)
+/* What a plan takes besides its values. */
+struct extra {
+    size_t scratch, words, dispatches;
+    bool too_large;
+};
+
+/* Lowered in buffers that have no memory. */
+static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
+{
+    int n_slots = plan->graph->store ? plan->graph->store->count : 0, n = n_slots + plan->graph->n_feeds;
+    enum { ARENA, KEPT, SCRATCH, OTHERS };
+    struct device_buffer *blank = mem_new(vk->ctx, (size_t)n + OTHERS, sizeof *blank);
+    struct device_buffer **all = mem_new(vk->ctx, (size_t)n + 1, sizeof *all);
+    struct device_program p = { .vk = vk, .dry = true };
+    int rc = EBM_ERR_NOMEM;
+
+    if (blank && all) {
+        for (int i = 0; i < n + OTHERS; i++)
+            blank[i].piece = vk->limits.piece;
+        for (int i = 0; i < n; i++)
+            all[i] = &blank[OTHERS + i];
+        p.slots = all;
+        p.feeds = all + n_slots;
+        p.arena = &blank[ARENA];
+        p.kept = &blank[KEPT];
+        p.scratch = &blank[SCRATCH];
+        rc = lower_plan(&p, plan);
+        *extra = (struct extra){ p.scratch_size, p.n_words, p.n_dispatches, p.too_large };
+    }
+    mem_free(vk->ctx, all);
+    mem_free(vk->ctx, blank);
+    mem_free(vk->ctx, p.dispatches);
+    mem_free(vk->ctx, p.words);
+    return rc;
+}
+
+/* Scratch lies after the values of the plan, in one piece. */
+static size_t scratch_at(const struct vk *vk, const struct plan *plan, size_t size)
+{
+    size_t at = ((size_t)plan->arena + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    size_t piece = vk->limits.piece;
+
+    return size && at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
+}
+
+static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, size_t *wish, size_t *own)
+{
+    struct vk *vk = (struct vk *)base;
+    struct extra extra = { 0 };
+    int rc = dry_run(vk, plan, &extra);
+
+    *wish = 0;
+    if (extra.too_large) {
+        *arena = SIZE_MAX;
+        return EBM_OK;
+    }
+    *arena = extra.scratch ? scratch_at(vk, plan, extra.scratch) + extra.scratch : (size_t)plan->arena;
+    *own = 4 * extra.words + extra.dispatches * sizeof(struct dispatch);
+    return rc;
+}
+
+static int set_memory(struct device_program *p, const struct plan *plan, size_t scratch,
+                      struct device_buffer *arena, struct device_buffer *const *slots, const size_t *feeds)
 {
     struct vk *vk = p->vk;
     int n_slots = plan->graph->store ? plan->graph->store->count : 0, rc;
@@ -78,6 +143,8 @@ static int set_memory(struct device_program *p, const struct plan *plan, struct 
     if (n_slots)
         memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
     p->arena = arena;
+    p->scratch = arena;
+    p->scratch_at = scratch_at(vk, plan, scratch);
     rc = plan->kept ? memory_new(vk, (size_t)plan->kept, MEMORY_DEVICE, &p->kept) : EBM_OK;
     for (int i = 0; i < p->n_feeds && rc >= 0; i++)
         if (feeds[i])
@@ -85,26 +152,13 @@ static int set_memory(struct device_program *p, const struct plan *plan, struct 
     return rc;
 }
 
-static void set_scratch(struct device_program *p, int n, struct span *spans)
-{
-    for (int i = 0; i < n; i++)
-        if (!spans[i].buffer && spans[i].size)
-            spans[i].buffer = p->scratch;
-}
-
-/* What lowering could not know: scratch, and the parameters of all dispatches. */
+/* What lowering could not do: the parameters of all dispatches, and commands. */
 static int finish(struct device_program *p)
 {
     struct vk *vk = p->vk;
-    int rc;
+    int rc = memory_new(vk, 4 * p->n_words, MEMORY_DEVICE, &p->params);
 
-    if (p->scratch_size && (rc = memory_new(vk, p->scratch_size, MEMORY_DEVICE, &p->scratch)) < 0)
-        return rc;
-    for (size_t i = 0; i < p->n_dispatches; i++) {
-        set_scratch(p, p->dispatches[i].n_operands, p->dispatches[i].operands);
-        set_scratch(p, p->dispatches[i].n_bound, p->dispatches[i].bound);
-    }
-    if ((rc = memory_new(vk, 4 * p->n_words, MEMORY_DEVICE, &p->params)) < 0)
+    if (rc < 0)
         return rc;
     rc = memory_write(vk, p->params, 0, p->words, 4 * p->n_words);
     mem_free(vk->ctx, p->words);
@@ -118,13 +172,15 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
                    struct device_buffer *const *slots, const size_t *feeds, struct device_program **program)
 {
     struct device_program *p = mem_new(base->ctx, 1, sizeof *p);
+    struct extra extra;
     int rc;
 
     *program = NULL;
     if (!p)
         return EBM_ERR_NOMEM;
     p->vk = (struct vk *)base;
-    if ((rc = set_memory(p, plan, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
+    if ((rc = dry_run(p->vk, plan, &extra)) < 0
+        || (rc = set_memory(p, plan, extra.scratch, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
         || (rc = finish(p)) < 0) {
         program_free(base, p);
         return rc;
@@ -155,7 +211,7 @@ static const struct backend_vtable vtable = {
     .name = "vulkan", .close = vulkan_close,
     .buffer_new = buffer_new, .buffer_free = buffer_free,
     .upload = upload, .download = download,
-    .compile = compile, .program_free = program_free,
+    .room = room, .measure = measure, .compile = compile, .program_free = program_free,
     .feed = feed, .run = run, .fetch = fetch,
 };
 

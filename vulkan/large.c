@@ -1,0 +1,302 @@
+/* large.c - steps with operands larger than a descriptor sees, piece by piece.
+ *
+ * SPDX-License-Identifier: ISC
+ *
+ *   x [ rows 0..9 | rows 10..19 | 20..24 ]      one dispatch for each block of rows,
+ *   y [ rows 0..9 | rows 10..19 | 20..24 ]      which sees no more than its rows
+ *
+ * A step is cut along axis 0 - images, mostly.  Operands are read by rows, or shared
+ * by all blocks: filters.  What sums over axis 0 leaves a result for each block,
+ * and these are added.  Groups of contiguous arrays are cut anywhere.  Tables that
+ * are looked up are cut in lower_index().  What cannot be cut is refused when it
+ * becomes a dispatch. */
+#include <string.h>
+#include "lower.h"
+
+/* ---- heavy operations ---- */
+
+/* Is the result a sum, or the largest, over axis 0? */
+static bool closes(const struct node *n)
+{
+    return n->op == OP_CONV_FILTER || ((n->op == OP_SUM || n->op == OP_AMAX) && n->attr.axes & 1);
+}
+
+/* The size of axis 0, if the operation can be cut along it; else 0. */
+static int64_t rows_of(const struct lowering *l)
+{
+    const struct node *n = l->node;
+    const struct shape *y = &n->shape, *x = l->shape[0];
+
+    if (n->many || !x || x->rank == 0 || y->rank == 0)
+        return 0;
+    switch (n->op) {
+    case OP_CONV: case OP_CONV_DATA: case OP_BROADCAST:
+    case OP_POOL: case OP_UNPOOL: case OP_PICK: case OP_PLACE:
+    case OP_RESAMPLE: case OP_RESAMPLE_T:
+        return y->n[0];
+    case OP_MATMUL:
+        return y->rank == 2 && n->attr.matmul.ta ? 0 : y->n[0];
+    case OP_CONV_FILTER: case OP_SUM: case OP_AMAX:
+        return x->n[0];
+    case OP_FLIP:
+        return n->attr.axes & 1 ? 0 : y->n[0];
+    case OP_TRANSPOSE:
+        return n->attr.perm[0] == 0 ? y->n[0] : 0;
+    case OP_SLICE: case OP_PAD:
+        return x->n[0] == y->n[0] ? y->n[0] : 0;
+    default:
+        return 0;
+    }
+}
+
+/* Elements of operand i in a row; 0: shared by all rows. */
+static int64_t row_of(const struct lowering *l, int i, int64_t rows)
+{
+    enum op op = l->node->op;
+    bool filter = i == 1 && (op == OP_CONV || op == OP_CONV_DATA
+                             || (op == OP_MATMUL && l->node->shape.rank == 2));
+
+    return filter ? 0 : heavy_stride(l->shape[i], rows);
+}
+
+static struct span rows_at(struct span s, int64_t first, int64_t n, size_t row)
+{
+    s.offset += (size_t)first * row;
+    s.size = (size_t)n * row;
+    return s;
+}
+
+static bool any_large(const struct lowering *l)
+{
+    bool any = is_large(l->program, &l->out);
+
+    for (int i = 0; i < l->n_in && i < 3 && !l->node->many; i++)
+        any = any || is_large(l->program, &l->in[i]);
+    return any;
+}
+
+/* The most rows of which each operand is seen whole. */
+static int64_t block_of(const struct lowering *l, int64_t rows)
+{
+    size_t most = 4;
+
+    for (int i = 0; i < l->n_in; i++) {
+        size_t row = (size_t)row_of(l, i, rows) * sizeof(float);
+        most = row > most ? row : most;
+    }
+    if (!closes(l->node) && l->out.size / (size_t)rows > most)
+        most = l->out.size / (size_t)rows;
+    return (int64_t)(l->program->vk->limits.operand / most);
+}
+
+/* Rows [first, first + n) of the step. */
+static int lower_rows(const struct lowering *l, int64_t rows, int64_t first, int64_t n, struct span out)
+{
+    struct node node = *l->node;
+    struct shape shapes[3];
+    struct lowering part = *l;
+
+    part.node = &node;
+    part.out = out;
+    if (!closes(l->node))
+        node.shape.n[0] = n;
+    for (int i = 0; i < l->n_in; i++) {
+        size_t row = (size_t)row_of(l, i, rows) * sizeof(float);
+        shapes[i] = *l->shape[i];
+        part.shape[i] = &shapes[i];
+        if (row) {
+            shapes[i].n[0] = n;
+            part.in[i] = rows_at(l->in[i], first, n, row);
+        }
+    }
+    return lower_heavy(&part);
+}
+
+/* Results of blocks side by side, as many as are seen at once; these become one,
+ * which takes the place of the first.  (A workgroup reads all of an element before it
+ * writes it.) */
+static int close_rows(const struct lowering *l, int64_t rows, int64_t block)
+{
+    struct device_program *p = l->program;
+    int64_t results = shape_count(&l->node->shape), most = (rows + block - 1) / block, n = 0;
+    size_t result = (size_t)results * sizeof(float), held = p->held;
+    bool largest = l->node->op == OP_AMAX;
+    int rc = EBM_OK;
+
+    if (most > (int64_t)(p->vk->limits.operand / result))
+        most = (int64_t)(p->vk->limits.operand / result);
+    if (most < 2)
+        return lower_heavy(l);
+    struct span all = span_scratch(p, (size_t)most * result);
+    p->held += (all.size + 255) & ~(size_t)255;
+    for (int64_t first = 0; first < rows && rc >= 0; first += block) {
+        if (n == most) {
+            rc = lower_parts(p, all, written(rows_at(all, 0, 1, result)), results, n, largest);
+            n = 1;
+        }
+        if (rc >= 0)
+            rc = lower_rows(l, rows, first, rows - first < block ? rows - first : block,
+                            written(rows_at(all, n++, 1, result)));
+    }
+    p->held = held;
+    return rc < 0 ? rc : lower_parts(p, rows_at(all, 0, n, result), l->out, results, n, largest);
+}
+
+/* A sum of everything is one over a single axis, which can be cut anywhere. */
+static int lower_line(const struct lowering *l)
+{
+    struct node node = *l->node;
+    struct shape line = { 1, { shape_count(l->shape[0]) } };
+    struct lowering flat = *l;
+
+    flat.node = &node;
+    flat.shape[0] = &line;
+    node.attr.axes = 1;
+    return close_rows(&flat, line.n[0], (int64_t)(l->program->vk->limits.operand / sizeof(float)));
+}
+
+static void drop_first_axis(struct shape *s)
+{
+    s->rank--;
+    memmove(s->n, s->n + 1, (size_t)s->rank * sizeof *s->n);
+}
+
+/* A batch of one product is a product, which can be cut. */
+static int lower_single(const struct lowering *l)
+{
+    struct node node = *l->node;
+    struct shape a = *l->shape[0], b = *l->shape[1];
+    struct lowering single = *l;
+
+    single.node = &node;
+    single.shape[0] = &a;
+    single.shape[1] = &b;
+    drop_first_axis(&node.shape);
+    drop_first_axis(&a);
+    drop_first_axis(&b);
+    return large_heavy(&single);
+}
+
+int large_heavy(const struct lowering *l)
+{
+    const struct node *y = l->node;
+    int64_t rows, block, n;
+    int rc = EBM_OK;
+
+    if (y->type != EBM_F32 || !any_large(l))
+        return lower_heavy(l);
+    if ((y->op == OP_SUM || y->op == OP_AMAX) && shape_count(&y->shape) == 1)
+        return lower_line(l);
+    if (y->op == OP_MATMUL && y->shape.rank == 3 && y->shape.n[0] == 1)
+        return lower_single(l);
+    if (!(rows = rows_of(l)) || !(block = block_of(l, rows)))
+        return lower_heavy(l);
+    if (closes(l->node))
+        return close_rows(l, rows, block);
+    for (int64_t first = 0; first < rows && rc >= 0; first += n) {
+        n = rows - first < block ? rows - first : block;
+        rc = lower_rows(l, rows, first, n, rows_at(l->out, first, n, l->out.size / (size_t)rows));
+    }
+    return rc;
+}
+
+/* ---- groups ---- */
+
+struct small_group {
+    struct ew_group group;
+    struct ew_input in[EW_MAX_INPUTS];
+    struct ew_output out[EW_MAX_OUTPUTS];
+};
+
+static bool reads_position(const struct ew_group *g, int axis)
+{
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].op == EW_IOTA && (axis < 0 || g->instr[i].a == axis))
+            return true;
+    return false;
+}
+
+/* The group as one of a single axis, if all that it reads is contiguous or one
+ * element; else as it is.  The axis to cut it along, or -1. */
+static int flatten(const struct ew_group *g, struct small_group *s)
+{
+    bool flat = !reads_position(g, -1);
+    int axis = 0;
+
+    s->group = *g;
+    s->group.in = s->in;
+    s->group.out = s->out;
+    memcpy(s->in, g->in, (size_t)g->n_in * sizeof *g->in);
+    memcpy(s->out, g->out, (size_t)g->n_out * sizeof *g->out);
+    for (int i = 0; i < g->n_in; i++)
+        flat = flat && (g->in[i].linear || group_extent(g, &g->in[i]) == 1);
+    if (flat) {
+        s->group.shape = (struct shape){ 1, { shape_count(&g->shape) } };
+        for (int i = 0; i < g->n_in; i++)
+            s->in[i].stride[0] = g->in[i].linear ? 1 : 0;
+        return 0;
+    }
+    while (axis < g->shape.rank && g->shape.n[axis] == 1)
+        axis++;
+    return axis < g->shape.rank && !reads_position(g, axis) ? axis : -1;
+}
+
+static bool group_is_large(const struct device_program *p, const struct ew_group *g, const struct span *raw)
+{
+    int64_t count = shape_count(&g->shape);
+    bool any = raw && is_large(p, raw);
+    struct span s;
+
+    for (int i = 0; i < g->n_in && !any; i++) {
+        s = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
+        any = is_large(p, &s);
+    }
+    for (int i = 0; i < g->n_out && !any; i++) {
+        s = span_at(p, &g->out[i].place, (size_t)count * type_size(g->out[i].type));
+        any = is_large(p, &s);
+    }
+    return any;
+}
+
+/* Rows [first, first + n) of the axis. */
+static int lower_part(struct device_program *p, const struct small_group *whole, int axis, int64_t first,
+                      int64_t n, const struct span *raw)
+{
+    struct small_group part = *whole;
+    const struct shape *shape = &whole->group.shape;
+    int64_t row = shape_count(shape) / shape->n[axis];
+    struct span of_raw = { 0 };
+
+    part.group.in = part.in;
+    part.group.out = part.out;
+    part.group.shape.n[axis] = n;
+    for (int i = 0; i < part.group.n_in; i++)
+        part.in[i].place.offset += first * part.in[i].stride[axis] * (int64_t)type_size(part.in[i].type);
+    for (int i = 0; i < part.group.n_out; i++)
+        part.out[i].place.offset += first * row * (int64_t)type_size(part.out[i].type);
+    if (raw)
+        of_raw = rows_at(*raw, first, n, (size_t)row * sizeof(float));
+    return lower_group(p, &part.group, raw ? &of_raw : NULL);
+}
+
+int large_group(struct device_program *p, const struct ew_group *g, const struct span *raw)
+{
+    struct small_group s;
+    int axis, rc = EBM_OK;
+
+    if (!group_is_large(p, g, raw) || (axis = flatten(g, &s)) < 0)
+        return lower_group(p, g, raw);
+    int64_t rows = s.group.shape.n[axis], row = shape_count(&s.group.shape) / rows, most = row, n;
+    for (int i = 0; i < g->n_in; i++)
+        most = s.in[i].stride[axis] > most ? s.in[i].stride[axis] : most;
+    int64_t block = (int64_t)(p->vk->limits.operand / sizeof(float)) / most;
+    if (row % 4)                         /* of bytes, no two blocks write to one word */
+        block = block / 4 * 4;
+    if (block == 0)
+        return lower_group(p, g, raw);
+    for (int64_t first = 0; first < rows && rc >= 0; first += n) {
+        n = rows - first < block ? rows - first : block;
+        rc = lower_part(p, &s, axis, first, n, raw);
+    }
+    return rc;
+}
