@@ -34,10 +34,10 @@ const uint PM = BM + 1, PN = BN + 1;         // + 1: no bank conflicts
 const uint TABLE = BM > BN ? BM : BN;        // at least BK
 
 // in p
-const uint SIZE_M = 4, SIZE_N = 5, SIZE_K = 6, PART = 7, PARTS = 8, BATCHES = 9;
-const uint A_M = 10, A_K = 11, A_Z = 12, B_N = 13, B_K = 14, B_Z = 15, C_M = 16, C_Z = 17, C_PART = 18;
-const uint IMAGE = 19, GRID = 22, TAPS = 24, CHANNELS = 25;
-const uint STRIDE = 26, PADDING = 28, DILATION = 30;
+const uint SIZE_M = 3, SIZE_N = 4, SIZE_K = 5, PART = 6, PARTS = 7, BATCHES = 8;
+const uint A_M = 9, A_K = 10, A_Z = 11, B_N = 12, B_K = 13, B_Z = 14, C_M = 15, C_Z = 16, C_PART = 17;
+const uint IMAGE = 18, GRID = 21, TAPS = 23, CHANNELS = 24;
+const uint STRIDE = 25, PADDING = 27, DILATION = 29;
 
 shared float As[BK * PM], Bs[BK * PN];
 shared ivec4 pixel[TABLE], tap[TABLE];
@@ -154,7 +154,7 @@ void main()
         for (uint j = 0; j < TN; j++) {
             uint m = m0 + row + ROWS * i, n = n0 + column + COLUMNS * j;
             if (m < M && n < N)
-                PUT(3, part * uint(p[C_PART]) + z * uint(p[C_Z]) + m * uint(p[C_M]) + n,
+                PUT(2, part * uint(p[C_PART]) + z * uint(p[C_Z]) + m * uint(p[C_M]) + n,
                     sum[i * TN + j]);
         }
 }

@@ -33,9 +33,12 @@
 #define EACH_OUTPUT(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11)
 #endif
 // The large one has more operands than some devices have descriptors: operands
-// that lie in one buffer share one.
-#if CAPACITY == 3
+// that lie in one buffer share one.  With FEW, for devices that have no more than is
+// guaranteed, all do.
+#if CAPACITY == 3 && !defined FEW
 #define BUFFERS 24
+#endif
+#if CAPACITY == 3 || defined FEW
 #define INPUT_BUFFER(k) (I##k >> 4)
 #define OUTPUT_BUFFER(k) (O##k >> 9)
 #else

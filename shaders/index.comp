@@ -13,9 +13,9 @@ layout(local_size_x = 128) in;
 const uint GATHER = 0, SCATTER = 1, UPDATE = 2;
 layout(constant_id = 0) const uint KIND = GATHER;
 layout(constant_id = 1) const bool BYTES = false;
-const uint COUNT = 4, ROWS = 5, INDICES = 6, WIDTH = 7;     // in p
+const uint COUNT = 3, ROWS = 4, INDICES = 5, WIDTH = 6;     // in p
 // Of the table, rows [FIRST, FIRST + WINDOW) are seen, the others by other dispatches.
-const uint FIRST = 8, WINDOW = 9;
+const uint FIRST = 7, WINDOW = 8;
 // Software drivers stop a loop after 65,535 turns: long ones are nested.
 const int TURNS = 32768;
 
@@ -46,7 +46,7 @@ void main()
             for (int j = j0; j < min(j0 + TURNS, p[INDICES]); j++)
                 if (row_of(j) == p[FIRST] + row)
                     y += REAL(0, j * p[WIDTH] + d);
-        PUT(3, e, y);
+        PUT(2, e, y);
         return;
     }
     int in_window = row_of(row) - p[FIRST];
@@ -55,9 +55,9 @@ void main()
     int there = in_window * p[WIDTH] + d;
     uint from = KIND == UPDATE ? e : uint(there), to = KIND == UPDATE ? uint(there) : e;
     if (BYTES) {
-        uint y = KIND == UPDATE ? BYTE(2, from) : BYTE(0, from);
-        PUT_BYTE(3, to, y)
+        uint y = BYTE(0, from);
+        PUT_BYTE(2, to, y)
     } else {
-        WORD(3, to) = KIND == UPDATE ? WORD(2, from) : WORD(0, from);
+        WORD(2, to) = WORD(0, from);
     }
 }

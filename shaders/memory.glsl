@@ -6,7 +6,7 @@
 // descriptor starts at an aligned offset, so the first words of the parameters
 // say how many bytes after it each operand begins.
 #ifndef BUFFERS
-#define BUFFERS 4
+#define BUFFERS 3             // two that are read, the result: no device has fewer
 #endif
 layout(std430, binding = 0) readonly buffer Parameters { int p[]; };
 layout(std430, binding = 1) buffer Memory { uint w[]; } at[BUFFERS];

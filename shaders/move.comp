@@ -14,9 +14,9 @@ layout(local_size_x = 128) in;
 
 layout(constant_id = 0) const bool BYTES = false;
 layout(constant_id = 1) const bool PADDED = false;
-const uint COUNT = 4, FROM = 5, TO = 6;      // in p: elements, first offsets
-const uint SIZES = 7, FROM_STRIDE = 13, TO_STRIDE = 19;
-const uint BEGIN = 25, STEP = 31, INNER = 37;   // PAD: INNER sizes of the operand
+const uint COUNT = 3, FROM = 4, TO = 5;      // in p: elements, first offsets
+const uint SIZES = 6, FROM_STRIDE = 12, TO_STRIDE = 18;
+const uint BEGIN = 24, STEP = 30, INNER = 36;   // PAD: INNER sizes of the operand
 
 void main()
 {
@@ -42,8 +42,8 @@ void main()
     }
     if (BYTES) {
         uint y = zero ? 0u : BYTE(0, from);
-        PUT_BYTE(3, to, y)
+        PUT_BYTE(2, to, y)
     } else {
-        WORD(3, to) = zero ? 0u : WORD(0, from);
+        WORD(2, to) = zero ? 0u : WORD(0, from);
     }
 }

@@ -11,8 +11,8 @@ layout(local_size_x = 128) in;
 
 const uint UNIFORM = 0, NORMAL = 1, TICK = 2;
 layout(constant_id = 0) const uint KIND = UNIFORM;
-const uint COUNT = 4, PURPOSE = 5, FIRST = 6;    // in p; FIRST: block of the stream
-const uint COUNTER = 0, RESULT = 3;          // operands
+const uint COUNT = 3, PURPOSE = 4, FIRST = 5;    // in p; FIRST: block of the stream
+const uint COUNTER = 0, RESULT = 2;          // operands
 
 uvec4 philox(uvec4 x, uvec2 key)
 {

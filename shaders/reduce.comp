@@ -15,8 +15,8 @@ layout(local_size_x = 128) in;
 layout(constant_id = 0) const bool LARGEST = false;
 layout(constant_id = 1) const uint LANES = 128;      // a power of 2, up to 128
 layout(constant_id = 2) const bool ALONG = true;
-const uint RESULTS = 4, TERMS = 5, PART = 6, PARTS = 7;   // PART: terms of a part
-const uint KEPT_SIZES = 8, KEPT_STRIDES = 14, SIZES = 20, STRIDES = 26;
+const uint RESULTS = 3, TERMS = 4, PART = 5, PARTS = 6;   // PART: terms of a part
+const uint KEPT_SIZES = 7, KEPT_STRIDES = 13, SIZES = 19, STRIDES = 25;
 
 shared float partial[128];
 
@@ -62,5 +62,5 @@ void main()
             partial[t] = combine(partial[t], partial[t + half_lanes * STRIDE]);
     }
     if (lane == 0 && result < all)
-        PUT(3, result, partial[t]);
+        PUT(2, result, partial[t]);
 }

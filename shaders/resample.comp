@@ -12,7 +12,7 @@
 #include "memory.glsl"
 layout(local_size_x = 128) in;
 
-const uint COUNT = 4, FROM = 5, TO = 7, CHANNELS = 9, MATRIX = 10;   // MATRIX: where each begins
+const uint COUNT = 3, FROM = 4, TO = 6, CHANNELS = 8, MATRIX = 9;   // MATRIX: where each begins
 
 void main()
 {
@@ -29,5 +29,5 @@ void main()
         for (int u = p[columns + j]; u < p[columns + j + 1]; u += 2)
             y += intBitsToFloat(p[t + 1]) * intBitsToFloat(p[u + 1])
                * REAL(0, ((n * H + p[t]) * W + p[u]) * C + c);
-    PUT(3, e, y);
+    PUT(2, e, y);
 }

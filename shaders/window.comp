@@ -12,7 +12,7 @@ layout(local_size_x = 128) in;
 
 const uint POOL = 0, UNPOOL = 1, PICK = 2, PLACE = 3;
 layout(constant_id = 0) const uint KIND = POOL;
-const uint COUNT = 4, HWC = 5, PQ = 8, WINDOW = 10, STRIDE = 12, PADDING = 14;   // in p
+const uint COUNT = 3, HWC = 4, PQ = 7, WINDOW = 9, STRIDE = 11, PADDING = 13;   // in p
 
 int H, W, C, P, Q;
 
@@ -83,5 +83,5 @@ void main()
                     y += REAL(1, small);
             }
     }
-    PUT(3, i, y);
+    PUT(2, i, y);
 }

@@ -9,7 +9,10 @@
  * by all blocks: filters.  What sums over axis 0 leaves a result for each block,
  * and these are added.  Groups of contiguous arrays are cut anywhere.  Tables that
  * are looked up are cut in lower_index().  What cannot be cut is refused when it
- * becomes a dispatch. */
+ * becomes a dispatch.
+ *
+ * A group may also have operands in more buffers than the device has descriptors for
+ * (four are guaranteed): block by block these are copied into scratch, side by side. */
 #include <string.h>
 #include "lower.h"
 
@@ -258,6 +261,93 @@ static bool group_is_large(const struct device_program *p, const struct ew_group
     return any;
 }
 
+/* ---- groups of more buffers than the device has descriptors for ---- */
+
+enum { STAGED_ALIGN = 16 };
+
+/* The next bytes of scratch that holds copies of operands. */
+static struct span next_copy(const struct span *scratch, size_t *at, size_t size)
+{
+    struct span s = { scratch->buffer, scratch->offset + *at, size, false };
+
+    *at += (size + STAGED_ALIGN - 1) / STAGED_ALIGN * STAGED_ALIGN;
+    return s;
+}
+
+static struct place in_arena(const struct span *s)
+{
+    return (struct place){ SPACE_ARENA, 0, (int64_t)s->offset };
+}
+
+static size_t input_bytes(const struct ew_group *g, int i)
+{
+    return (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type);
+}
+
+static size_t staged_bytes(const struct ew_group *g, const struct span *raw)
+{
+    size_t at = 0, count = (size_t)shape_count(&g->shape);
+    const struct span none = { 0 };
+
+    for (int i = 0; i < g->n_in; i++)
+        next_copy(&none, &at, input_bytes(g, i));
+    for (int i = 0; i < g->n_out; i++)
+        next_copy(&none, &at, count * type_size(g->out[i].type));
+    if (raw)
+        next_copy(&none, &at, count * sizeof(float));
+    return at;
+}
+
+/* Its operands are copied next to each other, where one descriptor sees them all. */
+static int lower_staged(struct device_program *p, const struct ew_group *g, const struct span *raw)
+{
+    struct small_group s = { .group = *g };
+    size_t count = (size_t)shape_count(&g->shape), at = 0;
+    struct span scratch = span_scratch(p, staged_bytes(g, raw)), copy, copies[EW_MAX_OUTPUTS];
+    int rc = EBM_OK;
+
+    s.group.in = s.in;
+    s.group.out = s.out;
+    for (int i = 0; i < g->n_in && rc >= 0; i++) {
+        copy = next_copy(&scratch, &at, input_bytes(g, i));
+        s.in[i] = g->in[i];
+        s.in[i].place = in_arena(&copy);
+        rc = emit_copy(p, span_at(p, &g->in[i].place, copy.size), copy);
+    }
+    for (int i = 0; i < g->n_out; i++) {
+        copies[i] = next_copy(&scratch, &at, count * type_size(g->out[i].type));
+        s.out[i] = g->out[i];
+        s.out[i].place = in_arena(&copies[i]);
+    }
+    if (raw && rc >= 0) {
+        copy = next_copy(&scratch, &at, count * sizeof(float));
+        rc = emit_copy(p, *raw, copy);
+    }
+    if (rc < 0 || (rc = lower_group(p, &s.group, raw ? &copy : NULL)) < 0)
+        return rc;
+    for (int i = 0; i < g->n_out && rc >= 0; i++)
+        rc = emit_copy(p, copies[i], span_at(p, &g->out[i].place, copies[i].size));
+    return rc;
+}
+
+/* Elements along the axis of which every operand is seen - the copies of all at once. */
+static int64_t group_block(const struct device_program *p, const struct small_group *s, int axis,
+                           bool staged)
+{
+    const struct ew_group *g = &s->group;
+    int64_t rows = g->shape.n[axis], row = shape_count(&g->shape) / rows, most = row, all = row * (g->n_out + 1);
+
+    for (int i = 0; i < g->n_in; i++) {
+        int64_t stride = g->in[i].stride[axis];
+        most = stride > most ? stride : most;
+        all += stride ? stride : group_extent(g, &g->in[i]);
+    }
+    all += STAGED_ALIGN * (g->n_in + g->n_out + 1);
+    int64_t block = (int64_t)(p->vk->limits.operand / sizeof(float)) / (staged ? all : most);
+    block = row % 4 ? block / 4 * 4 : block;     /* of bytes, no two blocks write to one word */
+    return block ? block : 1;                    /* which is cut along the next axis */
+}
+
 /* Rows [first, first + n) of the axis. */
 static int lower_part(struct device_program *p, const struct small_group *whole, int axis, int64_t first,
                       int64_t n, const struct span *raw)
@@ -276,24 +366,22 @@ static int lower_part(struct device_program *p, const struct small_group *whole,
         part.out[i].place.offset += first * row * (int64_t)type_size(part.out[i].type);
     if (raw)
         of_raw = rows_at(*raw, first, n, (size_t)row * sizeof(float));
-    return lower_group(p, &part.group, raw ? &of_raw : NULL);
+    return large_group(p, &part.group, raw ? &of_raw : NULL);
 }
 
 int large_group(struct device_program *p, const struct ew_group *g, const struct span *raw)
 {
     struct small_group s;
-    int axis, rc = EBM_OK;
+    bool large = group_is_large(p, g, raw), staged = !group_binds(p, g, raw);
+    int rc = EBM_OK, axis = large || staged ? flatten(g, &s) : -1;
+    int64_t rows = axis < 0 ? 1 : s.group.shape.n[axis], n;
 
-    if (!group_is_large(p, g, raw) || (axis = flatten(g, &s)) < 0)
+    if (staged && staged_bytes(g, raw) <= p->vk->limits.operand)
+        return lower_staged(p, g, raw);
+    if (rows == 1)                       /* as it is, or to be refused */
         return lower_group(p, g, raw);
-    int64_t rows = s.group.shape.n[axis], row = shape_count(&s.group.shape) / rows, most = row, n;
-    for (int i = 0; i < g->n_in; i++)
-        most = s.in[i].stride[axis] > most ? s.in[i].stride[axis] : most;
-    int64_t block = (int64_t)(p->vk->limits.operand / sizeof(float)) / most;
-    if (row % 4)                         /* of bytes, no two blocks write to one word */
-        block = block / 4 * 4;
-    if (block == 0)
-        return lower_group(p, g, raw);
+    int64_t block = group_block(p, &s, axis, staged);
+    block = block < rows ? block : rows - 1;
     for (int64_t first = 0; first < rows && rc >= 0; first += n) {
         n = rows - first < block ? rows - first : block;
         rc = lower_part(p, &s, axis, first, n, raw);

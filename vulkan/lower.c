@@ -118,8 +118,10 @@ static bool extend(struct vk *vk, struct span *b, const struct span *s)
     return true;
 }
 
-int share_buffers(struct device_program *p, struct draft_dispatch *d)
+bool share_buffers(struct device_program *p, struct draft_dispatch *d)
 {
+    int most = shader_buffers(d->shader);
+
     d->shared = true;
     for (int i = 0; i < shader_operands(d->shader); i++) {
         const struct span *s = &d->operands[i];
@@ -128,14 +130,13 @@ int share_buffers(struct device_program *p, struct draft_dispatch *d)
             continue;
         while (b < d->n_bound && !extend(p->vk, &d->bound[b], s))
             b++;
-        if (b == BUFFERS_MAX)
-            return ebm_fail(p->vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: more than %d buffers at once",
-                            shader_name(d->shader), BUFFERS_MAX);
+        if (b == most)
+            return false;
         if (b == d->n_bound)
             d->bound[d->n_bound++] = *s;
         d->buffer_of[i] = b;
     }
-    return EBM_OK;
+    return true;
 }
 
 /* Parameters: how many bytes after its descriptor each operand begins, then the

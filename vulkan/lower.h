@@ -86,8 +86,8 @@ void draft_param(struct draft_dispatch *d, int64_t value);
 /* Six sizes or strides, the axes that are missing in front filled up. */
 void draft_axes(struct draft_dispatch *d, int rank, const int64_t *values, int64_t fill);
 void draft_constant(struct draft_dispatch *d, uint32_t value);
-/* Let operands that lie in one buffer share a descriptor. */
-int share_buffers(struct device_program *p, struct draft_dispatch *d);
+/* Let operands that lie in one buffer share a descriptor; false: there are too few. */
+bool share_buffers(struct device_program *p, struct draft_dispatch *d);
 /* One invocation for each of `count`. */
 void draft_count(struct draft_dispatch *d, int64_t count);
 int draft_emit(struct device_program *p, const struct draft_dispatch *d);
@@ -105,7 +105,9 @@ int lower_window(const struct lowering *l);
 int lower_resample(const struct lowering *l);
 int lower_index(const struct lowering *l);
 int lower_contract(const struct lowering *l);
-int lower_group(struct device_program *p, const struct ew_group *group, const struct span *raw);
+int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
+/* Has the device descriptors enough for the group? */
+bool group_binds(struct device_program *p, const struct ew_group *g, const struct span *raw);
 /* Elements of the memory that an input of a group spans. */
 int64_t group_extent(const struct ew_group *g, const struct ew_input *in);
 /* Sum (or largest) of parts [parts][results] (in `from`) to `to`. */

@@ -116,7 +116,7 @@ int lower_contract(const struct lowering *l)
         out = written(span_scratch(l->program, (size_t)(results * parts) * sizeof(float)));
     d.operands[0] = l->in[v.role == CONV_FILTER];     /* A is y, B is of x */
     d.operands[1] = l->in[v.role != CONV_FILTER];
-    d.operands[3] = out;
+    d.operands[2] = out;
     draft_constant(&d, v.role);
     draft_constant(&d, (uint32_t)BM);
     draft_constant(&d, (uint32_t)BN);

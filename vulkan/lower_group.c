@@ -12,12 +12,12 @@ enum mode { NONE, LINEAR, SCALAR, STRIDED };          /* as in group.comp */
 enum { FIRST_INPUT = 1, FIRST_OUTPUT = 26, FIRST_SLOT = 38, FREE_SLOT = 31 };
 
 static const struct capacity {
-    enum shader shader;
+    enum shader shader, few; /* few: for devices without descriptors for all operands */
     int inputs, outputs, slots;
 } capacities[] = {
-    { SHADER_GROUP_SMALL, 6, 2, 20 },
-    { SHADER_GROUP_MIDDLE, 12, 4, 60 },
-    { SHADER_GROUP_LARGE, EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS, EW_MAX_INSTRS },
+    { SHADER_GROUP_SMALL, SHADER_GROUP_SMALL_FEW, 6, 2, 20 },
+    { SHADER_GROUP_MIDDLE, SHADER_GROUP_MIDDLE_FEW, 12, 4, 60 },
+    { SHADER_GROUP_LARGE, SHADER_GROUP_LARGE_FEW, EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS, EW_MAX_INSTRS },
 };
 
 static enum mode mode_of(const struct ew_group *g, const struct ew_input *in)
@@ -106,32 +106,66 @@ int64_t group_extent(const struct ew_group *g, const struct ew_input *in)
     return last + 1;
 }
 
-int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw)
+static bool shares(enum shader shader)
 {
-    struct draft_dispatch d = { 0 };
+    return shader_buffers(shader) < shader_operands(shader);
+}
+
+/* The smallest that holds the group. */
+static const struct capacity *capacity_for(const struct ew_group *g, int n_in)
+{
     const struct capacity *c = capacities;
-    struct iteration s = { 0 };
-    int64_t count = shape_count(&g->shape);
-    int n_in = g->n_in + (raw ? 1 : 0);
 
     while (n_in > c->inputs || g->n_out > c->outputs || g->n_instr > c->slots)
         c++;
-    make_space(g, &s);
-    d.shader = c->shader;
-    put_program(g, c, &s, raw, &d);
+    return c;
+}
+
+static enum shader shader_for(const struct vk *vk, const struct capacity *c)
+{
+    return (uint32_t)shader_buffers(c->shader) + 1 > vk->limits.buffers ? c->few : c->shader;
+}
+
+static void put_operands(const struct device_program *p, const struct ew_group *g, const struct span *raw,
+                         int first_output, struct draft_dispatch *d)
+{
+    size_t count = (size_t)shape_count(&g->shape);
+
     for (int i = 0; i < g->n_in; i++)
-        d.operands[i] = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
+        d->operands[i] = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
     if (raw) {
-        d.operands[g->n_in] = *raw;
-        d.operands[g->n_in].write = false;
+        d->operands[g->n_in] = *raw;
+        d->operands[g->n_in].write = false;
     }
     for (int i = 0; i < g->n_out; i++)
-        d.operands[c->inputs + i] = written(span_at(p, &g->out[i].place,
-                                                    (size_t)count * type_size(g->out[i].type)));
-    if (c->shader == SHADER_GROUP_LARGE) {
-        int rc = share_buffers(p, &d);
-        if (rc < 0)
-            return rc;
+        d->operands[first_output + i] = written(span_at(p, &g->out[i].place, count * type_size(g->out[i].type)));
+}
+
+bool group_binds(struct device_program *p, const struct ew_group *g, const struct span *raw)
+{
+    const struct capacity *c = capacity_for(g, g->n_in + (raw ? 1 : 0));
+    struct draft_dispatch d = { .shader = shader_for(p->vk, c) };
+
+    put_operands(p, g, raw, c->inputs, &d);
+    return !shares(d.shader) || share_buffers(p, &d);
+}
+
+int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw)
+{
+    struct draft_dispatch d = { 0 };
+    struct iteration s = { 0 };
+    int64_t count = shape_count(&g->shape);
+    int n_in = g->n_in + (raw ? 1 : 0);
+    const struct capacity *c = capacity_for(g, n_in);
+
+    make_space(g, &s);
+    d.shader = shader_for(p->vk, c);
+    put_program(g, c, &s, raw, &d);
+    put_operands(p, g, raw, c->inputs, &d);
+    if (shares(d.shader)) {
+        if (!share_buffers(p, &d))
+            return ebm_fail(p->vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: more than %d buffers at once",
+                            shader_name(d.shader), shader_buffers(d.shader));
         for (int i = 0; i < n_in; i++)
             d.constants[FIRST_INPUT + i] |= (uint32_t)d.buffer_of[i] << 4;
         for (int i = 0; i < g->n_out; i++)

@@ -57,7 +57,7 @@ static int emit_box(const struct lowering *l, struct span from, const struct sha
 
     set_box(l, x, before, &b);
     d.operands[0] = from;
-    d.operands[3] = l->out;
+    d.operands[2] = l->out;
     draft_constant(&d, y->type == EBM_U8);
     draft_constant(&d, y->op == OP_PAD);
     draft_param(&d, count);
@@ -114,7 +114,7 @@ int lower_random(const struct lowering *l)
         struct draft_dispatch d = { .shader = SHADER_RANDOM };
         n = count - first < most ? count - first : most;
         d.operands[0] = l->in[0];
-        d.operands[3] = (struct span){ l->out.buffer, l->out.offset + (size_t)first * sizeof(float),
+        d.operands[2] = (struct span){ l->out.buffer, l->out.offset + (size_t)first * sizeof(float),
                                        (size_t)n * sizeof(float), true };
         draft_constant(&d, y->op == OP_TICK ? 2 : y->attr.random.normal ? 1 : 0);
         draft_param(&d, n);
@@ -133,14 +133,12 @@ static int emit_index(const struct lowering *l, const struct shape *table, int64
     struct draft_dispatch d = { .shader = SHADER_INDEX };
     int64_t rows = table->n[0], width = shape_count(table) / rows, indices = shape_count(l->shape[1]);
     int64_t count = y->op == OP_SCATTER ? n * width : indices * width;
-    struct span *of_table = y->op == OP_GATHER ? &d.operands[0] : &d.operands[3];
+    struct span *of_table = y->op == OP_GATHER ? &d.operands[0] : &d.operands[2];
     size_t row = (size_t)width * type_size(y->type);
 
-    for (int i = 0; i < l->n_in; i++)
-        d.operands[i] = l->in[i];
-    d.operands[3] = l->out;
-    if (y->op == OP_UPDATE)
-        d.operands[0] = (struct span){ 0 };           /* copied already */
+    d.operands[0] = l->in[y->op == OP_UPDATE ? 2 : 0];   /* rows of UPDATE: its table is copied already */
+    d.operands[1] = l->in[1];
+    d.operands[2] = l->out;
     of_table->offset += (size_t)first * row;
     of_table->size = (size_t)n * row;
     draft_constant(&d, y->op == OP_GATHER ? 0 : y->op == OP_SCATTER ? 1 : 2);

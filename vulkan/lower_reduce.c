@@ -53,7 +53,7 @@ static int emit(struct device_program *p, const struct reduction *r, struct span
     int64_t lanes = lanes_of(part), width = LOCAL / lanes;
 
     d.operands[0] = r->from;
-    d.operands[3] = to;
+    d.operands[2] = to;
     draft_constant(&d, r->largest);
     draft_constant(&d, (uint32_t)lanes);
     draft_constant(&d, along(r));

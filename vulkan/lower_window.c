@@ -19,7 +19,7 @@ int lower_window(const struct lowering *l)
 
     for (int i = 0; i < l->n_in; i++)
         d.operands[i] = l->in[i];
-    d.operands[3] = l->out;
+    d.operands[2] = l->out;
     draft_constant(&d, op == OP_POOL ? 0 : op == OP_UNPOOL ? 1 : op == OP_PICK ? 2 : 3);
     draft_param(&d, count);
     for (int a = 1; a < 4; a++)
@@ -112,7 +112,7 @@ int lower_resample(const struct lowering *l)
     put_matrix(word, base, y->attr.resample, to->n[1], from->n[1], transposed);
     put_matrix(word + rows, base + rows, y->attr.resample, to->n[2], from->n[2], transposed);
     d.operands[0] = l->in[0];
-    d.operands[3] = l->out;
+    d.operands[2] = l->out;
     d.tail = word;
     d.n_tail = (size_t)words;
     const int64_t params[] = { count, x->n[1], x->n[2], y->shape.n[1], y->shape.n[2], x->n[3],

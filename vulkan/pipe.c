@@ -17,6 +17,15 @@ static const uint32_t group_middle[] = {
 static const uint32_t group_large[] = {
 #include "shaders/group_large.inc"
 };
+static const uint32_t group_small_few[] = {
+#include "shaders/group_small_few.inc"
+};
+static const uint32_t group_middle_few[] = {
+#include "shaders/group_middle_few.inc"
+};
+static const uint32_t group_large_few[] = {
+#include "shaders/group_large_few.inc"
+};
 static const uint32_t random_words[] = {
 #include "shaders/random.inc"
 };
@@ -48,13 +57,16 @@ static const struct {
     [SHADER_GROUP_SMALL] = { "group (small)", group_small, sizeof group_small, 8, 8 },
     [SHADER_GROUP_MIDDLE] = { "group (middle)", group_middle, sizeof group_middle, 16, 16 },
     [SHADER_GROUP_LARGE] = { "group (large)", group_large, sizeof group_large, 25 + 12, BUFFERS_MAX },
-    [SHADER_RANDOM] = { "random", random_words, sizeof random_words, 4, 4 },
-    [SHADER_MOVE] = { "move", move_words, sizeof move_words, 4, 4 },
-    [SHADER_REDUCE] = { "reduce", reduce_words, sizeof reduce_words, 4, 4 },
-    [SHADER_WINDOW] = { "window", window_words, sizeof window_words, 4, 4 },
-    [SHADER_RESAMPLE] = { "resample", resample_words, sizeof resample_words, 4, 4 },
-    [SHADER_INDEX] = { "index", index_words, sizeof index_words, 4, 4 },
-    [SHADER_GEMM] = { "gemm", gemm_words, sizeof gemm_words, 4, 4 },
+    [SHADER_GROUP_SMALL_FEW] = { "group (small, few)", group_small_few, sizeof group_small_few, 8, 3 },
+    [SHADER_GROUP_MIDDLE_FEW] = { "group (middle, few)", group_middle_few, sizeof group_middle_few, 16, 3 },
+    [SHADER_GROUP_LARGE_FEW] = { "group (large, few)", group_large_few, sizeof group_large_few, 25 + 12, 3 },
+    [SHADER_RANDOM] = { "random", random_words, sizeof random_words, 3, 3 },
+    [SHADER_MOVE] = { "move", move_words, sizeof move_words, 3, 3 },
+    [SHADER_REDUCE] = { "reduce", reduce_words, sizeof reduce_words, 3, 3 },
+    [SHADER_WINDOW] = { "window", window_words, sizeof window_words, 3, 3 },
+    [SHADER_RESAMPLE] = { "resample", resample_words, sizeof resample_words, 3, 3 },
+    [SHADER_INDEX] = { "index", index_words, sizeof index_words, 3, 3 },
+    [SHADER_GEMM] = { "gemm", gemm_words, sizeof gemm_words, 3, 3 },
 };
 
 struct pipeline {
