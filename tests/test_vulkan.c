@@ -17,7 +17,7 @@
 #include "tap.h"
 
 static const char DEVICE[] = "vulkan:0";
-enum { STEPS = 12, DRAWS = 100003 };
+enum { STEPS = 100, DRAWS = 100003 };
 
 static void claim_refused(ebm_context *ctx, const char *name, int status)
 {

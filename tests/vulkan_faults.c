@@ -5,8 +5,7 @@
  * It hands every call on to the library that EBM_REAL_VULKAN names, but counts
  * those below.  EBM_VULKAN_FAULT=function:n:result makes the n-th call of this
  * function, and all later ones, return `result` (a VkResult); "drop" for
- * QueueSubmit signals the fence and does nothing, as some drivers do; barriers are
- * left out.
+ * QueueSubmit signals the fence and does nothing, as some drivers do.
  *
  * EBM_VULKAN_BUDGET=bytes: the device tells by VK_EXT_memory_budget that it has so
  * many left.
@@ -63,15 +62,7 @@ WRAP(CreateDescriptorPool, (VkDevice d, const VkDescriptorPoolCreateInfo *i,
                             const VkAllocationCallbacks *a, VkDescriptorPool *p), d, i, a, p)
 WRAP(AllocateCommandBuffers, (VkDevice d, const VkCommandBufferAllocateInfo *i, VkCommandBuffer *c),
      d, i, c)
-
-static PFN_vkCmdPipelineBarrier real_CmdPipelineBarrier;
-static VKAPI_ATTR void VKAPI_CALL CmdPipelineBarrier(VkCommandBuffer c, VkPipelineStageFlags from,
-    VkPipelineStageFlags to, VkDependencyFlags how, uint32_t n, const VkMemoryBarrier *m, uint32_t nb,
-    const VkBufferMemoryBarrier *b, uint32_t ni, const VkImageMemoryBarrier *i)
-{
-    if (!fails("CmdPipelineBarrier"))
-        real_CmdPipelineBarrier(c, from, to, how, n, m, nb, b, ni, i);
-}
+WRAP(ResetFences, (VkDevice d, uint32_t n, const VkFence *f), d, n, f)
 
 static struct { long submissions, flying, most; } counts;
 
@@ -144,7 +135,7 @@ static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
     }
     OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
     OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
-    OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice) OURS(CmdPipelineBarrier)
+    OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice) OURS(ResetFences)
     OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
     return NULL;
 }
