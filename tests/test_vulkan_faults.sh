@@ -133,7 +133,7 @@ fails() {
 host=-1 device=-2 lost=-4 initialization=-3
 fails CreateDevice 1 $initialization 6
 fails CreateBuffer 30 $host 5
-fails AllocateMemory 3 $device 5
+fails AllocateMemory 2 $device 5
 fails MapMemory 2 $host 5
 fails CreateComputePipelines 9 $device 5
 fails CreateDescriptorPool 2 $device 5
