@@ -403,6 +403,7 @@ int main(int argc, char **argv)
     free(w.picture);
     free(w.mask);
     free(w.digests);
+    free(w.precision);
     parts_free(&given.parts);
     ebm_model_free(w.model);
     ebm_backend_free(w.device);
