@@ -63,6 +63,7 @@ static void test_samples(ebm_backend *backend)
             inside += in[k];
             least = in[k] < least ? in[k] : least;
         }
+    ebm_model_free(model);
     tap_ok(ok && least > POINTS / 40, "samples are in all eight squares, at least %d of %d in each", least, POINTS);
     tap_ok(ok && inside > 0.55 * POINTS, "most are within them (%d); the squares are a third of the plane", inside);
 }
