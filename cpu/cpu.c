@@ -184,7 +184,7 @@ static int (*const prepare[OP_COUNT])(const struct cpu *cpu, struct step_run *s)
     [OP_SUM] = reduce_prepare, [OP_AMAX] = reduce_prepare,
     [OP_MATMUL] = contract_prepare, [OP_CONV] = contract_prepare,
     [OP_CONV_DATA] = contract_prepare, [OP_CONV_FILTER] = contract_prepare,
-    [OP_POOL] = window_prepare, [OP_UNPOOL] = window_prepare,
+    [OP_POOL] = resample_prepare, [OP_UNPOOL] = resample_prepare,
     [OP_PICK] = window_prepare, [OP_PLACE] = window_prepare,
     [OP_RESAMPLE] = resample_prepare, [OP_RESAMPLE_T] = resample_prepare,
     [OP_GATHER] = index_prepare, [OP_SCATTER] = index_prepare, [OP_UPDATE] = index_prepare,

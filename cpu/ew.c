@@ -211,6 +211,7 @@ UNARY(byte, byte_of(x))
         (void)b0; \
         n &= -LANES; \
         LANE_LOOP \
+        UNROLLED \
         for (int64_t i = 0; i < n; i++) { \
             float x = first, y = second; \
             d[i] = result; \
@@ -306,28 +307,6 @@ static void add(float *restrict d, const float *restrict a, int64_t n)
         d[i] += a[i];
 }
 
-static void larger(float *restrict d, float *restrict best, const float *a, const float *key,
-                   int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float x = a[i], k = key[i], m = best[i], old = d[i];
-        bool wins = (k > m) | ((k != k) & (m == m));
-        best[i] = wins ? k : m;
-        d[i] = wins ? x : old;
-    }
-}
-
-static void place(float *restrict d, float *restrict open, const float *best, const float *key,
-                  const float *a, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float k = key[i], x = a[i], yet = open[i];
-        bool here = ((k == best[i]) | (k != k)) & (yet != 0.0f);
-        d[i] += here ? x : 0.0f;
-        open[i] = here ? 0.0f : yet;
-    }
-}
-
 /* The base build draws by philox.c as the library has it. */
 #define philox_uniform_base philox_uniform
 #define philox_normal_base philox_normal
@@ -351,9 +330,8 @@ const struct kernels NAME(kernels) = {
     .select = { select_vv, select_sv, select_vs, select_ss },
     .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
     .round_bf16 = round_bf16, .fill = fill,
-    .stream = NAME(stream), .stream_end = NAME(stream_end), .weigh = NAME(weigh),
-    .add = add, .larger = larger,
-    .place = place,
+    .stream = NAME(stream), .stream_end = NAME(stream_end), .add = add,
+    .weave = NAME(weave), .pick = NAME(pick), .place = NAME(place),
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),
     .fold_sum = NAME(fold_sum), .fold_max = NAME(fold_max),

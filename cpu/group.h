@@ -53,6 +53,7 @@ struct group {
     const struct kernels *k;
     int64_t count, work;         /* elements; element operations in all */
     int tile, n_in, n_out, n_instr, n_regs;
+    int ahead;                   /* elements between a tile and the one that is fetched; or 0 */
     size_t thread_scratch;       /* bytes: registers, slots */
     struct input *in;
     struct output *out;

@@ -5,6 +5,9 @@
 
 enum {
     TILE_MAX = 1024,             /* elements */
+    FAR_TILE = 256,              /* of what comes from memory: the streams of all operands go on */
+    FAR_AHEAD = 2 * FAR_TILE,    /* side by side, and the tile after next is fetched meanwhile */
+    FAR_BYTES = 2 << 20,         /* that no second cache holds */
     REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
 };
 
@@ -224,6 +227,22 @@ static void set_instructions(struct group *g, const struct ew_group *plan)
     g->work = g->count * (each + g->n_in + g->n_out);
 }
 
+/* Whether operands and results pass through the caches once, tile by tile: not in a
+ * strip, nor behind a contraction. */
+static bool comes_from_memory(const struct ew_group *plan, const float *raw, int64_t whole)
+{
+    size_t bytes = 0;
+
+    if (raw || whole != shape_count(&plan->shape))
+        return false;
+    for (int i = 0; i < plan->n_in; i++)
+        if (plan->in[i].linear)
+            bytes += (size_t)whole * type_bytes(plan->in[i].type);
+    for (int i = 0; i < plan->n_out; i++)
+        bytes += (size_t)whole * type_bytes(plan->out[i].type);
+    return bytes >= FAR_BYTES;
+}
+
 int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
               const float *raw, int64_t whole, struct group **group)
 {
@@ -243,6 +262,10 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
     g->tile = REGISTER_BYTES / (int)sizeof(float) / (g->n_regs ? g->n_regs : 1) & -LANES;
     if (g->tile > TILE_MAX)
         g->tile = TILE_MAX;
+    if (g->tile >= FAR_TILE && comes_from_memory(plan, raw, whole)) {
+        g->tile = FAR_TILE;
+        g->ahead = FAR_AHEAD;
+    }
     g->thread_scratch = ((size_t)g->n_regs * (size_t)g->tile * sizeof(float) + 63) & ~(size_t)63;
     g->in = mem_new(ctx, (size_t)g->n_in + 1, sizeof *g->in);
     g->out = mem_new(ctx, (size_t)g->n_out + 1, sizeof *g->out);

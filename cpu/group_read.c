@@ -140,6 +140,18 @@ static const float *slot_window(const struct group *g, const struct input *in, s
     return slot->at + begin % in->inside;
 }
 
+/* Begin to read n elements. */
+static void fetch(const float *a, int64_t n)
+{
+#ifdef __GNUC__
+    for (int64_t i = 0; i < n; i += LANES)
+        __builtin_prefetch(a + i);
+#else
+    (void)a;
+    (void)n;
+#endif
+}
+
 struct reg input_load(const struct group *g, const struct input *in, char *scratch, float *d,
                       int64_t begin, int64_t n, bool whole)
 {
@@ -147,6 +159,8 @@ struct reg input_load(const struct group *g, const struct input *in, char *scrat
 
     switch (in->reading) {
     case READ_LINEAR:
+        if (g->ahead && begin + g->ahead + n <= g->count)
+            fetch((const float *)in->at + begin + g->ahead, n);
         if (whole)
             r.at = (const float *)in->at + begin;
         else

@@ -23,7 +23,11 @@ typedef void ew_binary(float *d, const float *a, const float *b, int64_t n);
 typedef void ew_select(float *d, const float *c, const float *a, const float *b,
                        int64_t n);
 
+/* A line of pixels and its weight; what of it a pixel takes, and with which weight. */
 struct weighed { const float *a; float w; };
+struct tapped { int64_t at; float weight; };
+/* The pixels of a window. */
+struct panes { int64_t rows, columns, down, along; };
 
 struct kernels {
     const char *name;                              /* "avx512" */
@@ -42,15 +46,16 @@ struct kernels {
     void (*stream)(float *to, const float *from, int64_t n);
     void (*stream_end)(void);
 
-    /* Rows of channels; any n.  add: d += a.  weigh: d = the sum over rows of w a,
-     * stored past the caches or not.  larger: where key > best (or the first NaN), key
-     * becomes best and d becomes a.  place: where key is best and open is not 0,
-     * d += a, and open becomes 0. */
+    /* Channels of pixels; any n.  add: d += a.
+     * weave: pixel j of d is the sum over lines and over taps first[j] ... first[j+1]-1
+     * of the weights' product times line.a[tap.at ...], stored past the caches or not.
+     * pick: d is b where key is largest (the first of equals; NaN is) among pixels rows x
+     * columns, `down` and `along` elements apart.  place: there b is added to x. */
     void (*add)(float *d, const float *a, int64_t n);
-    void (*weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past);
-    void (*larger)(float *d, float *best, const float *a, const float *key, int64_t n);
-    void (*place)(float *d, float *open, const float *best, const float *key, const float *a,
-                  int64_t n);
+    void (*weave)(float *d, const struct weighed *line, int64_t lines, const int64_t *first,
+                  const struct tapped *tap, int64_t pixels, int64_t n, bool past);
+    void (*pick)(float *d, const float *key, const float *b, const struct panes *w, int64_t n);
+    void (*place)(float *x, const float *key, const float *b, const struct panes *w, int64_t n);
 
     /* Reductions, exact to about one rounding: blocks are added as float, the
      * blocks' sums as double.  rows: acc[j] (op)= a[r ld + j], r < rows, j < n. */
@@ -77,7 +82,10 @@ extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
 #define NAME_OF(f, isa) NAME_JOIN(f, isa)
 #define NAME(f) NAME_OF(f, ISA)
 
-void NAME(weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past);
+void NAME(weave)(float *d, const struct weighed *line, int64_t lines, const int64_t *first,
+                 const struct tapped *tap, int64_t pixels, int64_t n, bool past);
+void NAME(pick)(float *d, const float *key, const float *b, const struct panes *w, int64_t n);
+void NAME(place)(float *x, const float *key, const float *b, const struct panes *w, int64_t n);
 void NAME(stream)(float *to, const float *from, int64_t n);
 void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);
@@ -103,6 +111,25 @@ void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
 #define LANE_LOOP _Pragma("GCC ivdep")
 #else
 #define LANE_LOOP
+#endif
+
+/* A loop with so small constant bounds that it is written out. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+/* Behind LANE_LOOP, of a short body: the loop over a tile then has few enough turns for its
+ * end to be foreseen. */
+#if defined(__clang__)
+#define UNROLLED
+#elif defined(__GNUC__)
+#define UNROLLED _Pragma("GCC unroll 8")
+#else
+#define UNROLLED
 #endif
 
 #endif

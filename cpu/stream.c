@@ -1,4 +1,4 @@
-/* stream.c - stores that pass the caches by, and weighed sums that are stored once;
+/* stream.c - stores that pass the caches by, and weighed sums of pixels stored once;
  * compiled once per instruction set.
  *
  * SPDX-License-Identifier: ISC
@@ -11,15 +11,18 @@
 #if defined __AVX512F__
 #include <immintrin.h>
 #define VECTOR 16
-#define STREAM(to, from) _mm512_stream_ps(to, _mm512_loadu_ps(from))
+#define STREAM_VECTOR(to, v) _mm512_stream_ps(to, (__m512)(v))
+#define STREAM(to, from) STREAM_VECTOR(to, _mm512_loadu_ps(from))
 #elif defined __AVX__
 #include <immintrin.h>
 #define VECTOR 8
-#define STREAM(to, from) _mm256_stream_ps(to, _mm256_loadu_ps(from))
+#define STREAM_VECTOR(to, v) _mm256_stream_ps(to, (__m256)(v))
+#define STREAM(to, from) STREAM_VECTOR(to, _mm256_loadu_ps(from))
 #elif defined __SSE2__
 #include <emmintrin.h>
 #define VECTOR 4
-#define STREAM(to, from) _mm_stream_ps(to, _mm_loadu_ps(from))
+#define STREAM_VECTOR(to, v) _mm_stream_ps(to, (__m128)(v))
+#define STREAM(to, from) STREAM_VECTOR(to, _mm_loadu_ps(from))
 #endif
 
 void NAME(stream)(float *to, const float *from, int64_t n)
@@ -37,48 +40,67 @@ void NAME(stream)(float *to, const float *from, int64_t n)
     memcpy(to, from, (size_t)n * sizeof *to);
 }
 
-/* What rows r[0] ... add to a piece of d, from their element i on: up to four at
- * once; returns how many. */
-LANE_INLINE int64_t weigh_few(float *restrict d, const struct weighed *r, int64_t count, int64_t i,
-                              int64_t n, bool first)
-{
-    const float *a = r[0].a + i;
-    const float w = r[0].w;
+/* A few vectors of channels at a time, whose sums stay in registers. */
+#ifndef VECTOR
+#define VECTOR 4
+#endif
+enum { FEW = 4 };
+typedef float vec __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-    if (count >= 4) {
-        const float *b = r[1].a + i, *c = r[2].a + i, *e = r[3].a + i;
-        const float v = r[1].w, u = r[2].w, t = r[3].w;
-        if (first)
-            for (int64_t j = 0; j < n; j++)
-                d[j] = w * a[j] + v * b[j] + u * c[j] + t * e[j];
-        else
-            for (int64_t j = 0; j < n; j++)
-                d[j] = d[j] + w * a[j] + v * b[j] + u * c[j] + t * e[j];
-        return 4;
-    }
-    if (first)
-        for (int64_t j = 0; j < n; j++)
-            d[j] = w * a[j];
-    else
-        for (int64_t j = 0; j < n; j++)
-            d[j] += w * a[j];
-    return 1;
+/* The sum that is channels [c, c + V vectors) of a pixel: by line, then by tap. */
+#define WEAVE_FEW(V, put)                                                        \
+    do {                                                                         \
+        vec sum[V];                                                              \
+        UNROLL for (int v = 0; v < (V); v++)                                     \
+            sum[v] = (vec){ 0 };                                                 \
+        for (int64_t p = 0; p < lines; p++)                                      \
+            for (int64_t q = first[j]; q < first[j + 1]; q++) {                  \
+                const float *a = line[p].a + tap[q].at + c;                      \
+                const float w = line[p].w * tap[q].weight;                       \
+                UNROLL for (int v = 0; v < (V); v++)                             \
+                    sum[v] += w * *(const vec *)(const void *)(a + v * VECTOR);  \
+            }                                                                    \
+        UNROLL for (int v = 0; v < (V); v++)                                     \
+            put(d + c + v * VECTOR, sum[v]);                                     \
+    } while (0)
+
+#define WEAVE(name, put)                                                         \
+static void name(float *d, const struct weighed *line, int64_t lines, const int64_t *first,   \
+                 const struct tapped *tap, int64_t pixels, int64_t n)            \
+{                                                                                \
+    for (int64_t j = 0; j < pixels; j++, d += n) {                               \
+        int64_t c = 0;                                                           \
+        for (; c + FEW * VECTOR <= n; c += FEW * VECTOR)                         \
+            WEAVE_FEW(FEW, put);                                                 \
+        for (; c + VECTOR <= n; c += VECTOR)                                     \
+            WEAVE_FEW(1, put);                                                   \
+        for (; c < n; c++) {                                                     \
+            float sum = 0;                                                       \
+            for (int64_t p = 0; p < lines; p++)                                  \
+                for (int64_t q = first[j]; q < first[j + 1]; q++)                \
+                    sum += line[p].w * tap[q].weight * line[p].a[tap[q].at + c]; \
+            d[c] = sum;                                                          \
+        }                                                                        \
+    }                                                                            \
 }
 
-/* Pieces of d are made where they stay in the first cache. */
-void NAME(weigh)(float *d, const struct weighed *row, int64_t count, int64_t n, bool past)
-{
-    enum { PIECE = 256 };
-    float piece[PIECE];
+#define PUT(to, v) *(vec *)(void *)(to) = v
+WEAVE(weave_here, PUT)
+#ifdef STREAM_VECTOR
+WEAVE(weave_past, STREAM_VECTOR)
+#endif
 
-    for (int64_t i = 0; i < n; i += PIECE) {
-        int64_t size = n - i < PIECE ? n - i : PIECE;
-        float *to = past ? piece : d + i;
-        for (int64_t r = 0; r < count; )
-            r += weigh_few(to, row + r, count - r, i, size, r == 0);
-        if (past)
-            NAME(stream)(d + i, piece, size);
+void NAME(weave)(float *d, const struct weighed *line, int64_t lines, const int64_t *first,
+                 const struct tapped *tap, int64_t pixels, int64_t n, bool past)
+{
+#ifdef STREAM_VECTOR
+    if (past && n % VECTOR == 0 && (uintptr_t)d % (VECTOR * sizeof *d) == 0) {
+        weave_past(d, line, lines, first, tap, pixels, n);
+        return;
     }
+#endif
+    (void)past;
+    weave_here(d, line, lines, first, tap, pixels, n);
 }
 
 void NAME(stream_end)(void)
