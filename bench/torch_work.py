@@ -11,6 +11,9 @@ figure is the best of eager in plain and in channels-last memory and, with
 libebm is faster.  Seconds are those on the wall.  --bf16: precision bf16 against
 autocast; contractions and networks alone.  --peaks: the most memory of an update
 above that of a process that does next to nothing, instead of times.
+
+EBM_BENCH_BACKEND=vulkan:0 (say) lets libebm compute on a GPU; PyTorch then does, too,
+if it knows CUDA, and without TF32, as libebm computes in float32.
 """
 import argparse
 import math
@@ -28,6 +31,8 @@ import torch
 from torch_net import Net, nchw, read_safetensors
 
 TURN = 0.1      # seconds of a side's turn
+ON_GPU = os.environ.get("EBM_BENCH_BACKEND", "cpu") not in ("", "cpu") and torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
 
 def forward(net, x):
@@ -146,16 +151,23 @@ def nhwc(x):
     return x.detach().permute(0, 2, 3, 1) if x.dim() == 4 else x.detach()
 
 
+def finish():
+    if ON_GPU:
+        torch.cuda.synchronize()
+
+
 def timed(step, calls):
+    finish()
     start = time.perf_counter()
     for _ in range(calls):
         step()
+    finish()
     return (time.perf_counter() - start) / calls
 
 
 def differs(ours, theirs):
     """Largest difference by the largest element."""
-    theirs = theirs.flatten()
+    theirs = theirs.flatten().cpu()
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
 
 
@@ -220,7 +232,8 @@ def quartiles(values):
 def measure(line, options, folder):
     path = os.path.join(folder, "work")
     other = Other(options.program, options.threads, line.number, path, options.bf16)
-    tensors, result = read_safetensors(path), read_safetensors(path + ".result").get("result")
+    tensors = {name: t.to(DEVICE) for name, t in read_safetensors(path).items()}
+    result = read_safetensors(path + ".result").get("result")
     steps, error = {}, 0.0
     for mode, (last, compiled) in modes_of(line, options).items():
         step, first = make(line.kind, tensors, line.text, line.shape, last, compiled, options.bf16)
@@ -297,6 +310,7 @@ def parse():
 
 def main():
     options = parse()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
     text = subprocess.run([options.program, "list"], text=True, check=True, capture_output=True).stdout
@@ -304,8 +318,9 @@ def main():
     if options.peak_of:
         peak_here(lines[int(options.peak_of[0])], options, options.peak_of[1])
         return
-    print("PyTorch %s, %d thread%s%s" % (torch.__version__, options.threads, "" if options.threads == 1 else "s",
-                                         ", bf16" if options.bf16 else ""))
+    where = torch.cuda.get_device_name() if ON_GPU else "%d thread%s" % (
+        options.threads, "" if options.threads == 1 else "s")
+    print("PyTorch %s, %s%s" % (torch.__version__, where, ", bf16" if options.bf16 else ""))
     if options.peaks:
         print("%-36s %10s %10s %6s" % ("MiB", "libebm", "PyTorch", "ratio"))
     else:

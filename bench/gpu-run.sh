@@ -1,0 +1,64 @@
+#!/bin/sh
+# gpu-run.sh - test and time libebm on this machine's GPU.
+#
+# SPDX-License-Identifier: ISC
+#
+#     ./run [DEVICE [NAME]]     DEVICE: vulkan:0 if not given; NAME: of benchmarks
+#
+# Prints what there is, whether operations are right, a short training and its
+# samples, and times; beside PyTorch on the same GPU, if python3 has it.
+cd "$(dirname "$0")" || exit 99
+here=$(pwd)
+device=${1:-vulkan:0} name=$2
+EBM_RECIPE_DIR=$here/recipes EBM_DATA_DIR=$here/data EBM_CACHE_DIR=$here/cache
+export EBM_RECIPE_DIR EBM_DATA_DIR EBM_CACHE_DIR
+failed=0
+
+section() {
+    printf '\n== %s\n' "$1"
+}
+# tested NAME COMMAND...: its failures and a verdict
+tested() {
+    what=$1
+    shift
+    "$@" >log 2>&1
+    status=$?
+    grep -v '^ok' log
+    [ "$status" -eq 0 ] || failed=1
+    printf '%s: %d claims hold, exit status %d\n' "$what" "$(grep -c '^ok' log)" "$status"
+}
+
+# each COMMAND...: with the name of benchmarks, or those of Langevin and training steps
+each() {
+    if [ -n "$name" ]; then
+        "$@" "$name" || failed=1
+    else
+        "$@" langevin && "$@" train || failed=1
+    fi
+}
+
+section 'devices'
+bin/ebm-devices
+section "tests on $device"
+tested 'operations' env EBM_TEST_BACKEND="$device" tests/test_ops
+tested 'operations, as a minimal device' env EBM_TEST_BACKEND="$device" EBM_VULKAN_LIMITS=minimum tests/test_ops
+tested 'random programs' env EBM_TEST_BACKEND="$device" tests/test_fuse
+if [ "$device" = vulkan:0 ]; then
+    tested 'beside the CPU' tests/test_vulkan
+    tested 'large operands' tests/test_vulkan_large
+fi
+section 'a training and its samples'
+rm -rf trial
+tested 'training' bin/ebm-train --recipe digits --out trial --steps 20 --seed 1 -b "$device"
+tested 'sampling' bin/ebm-sample trial/model.safetensors -n 16 --seed 1 -b "$device" --out trial/samples.png
+section 'times'
+EBM_BENCH_BACKEND=$device
+export EBM_BENCH_BACKEND
+each bench/work 2 9
+if python3 -c 'import torch, numpy' 2>/dev/null; then
+    section 'beside PyTorch'
+    each python3 bench/torch_work.py bench/work 2 5
+else
+    echo 'no PyTorch here to compare with'
+fi
+exit $failed
