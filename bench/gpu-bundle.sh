@@ -8,7 +8,7 @@
 # BUILD is configured and built here, with libebm inside each program; BUNDLE gets the
 # programs, the libraries they need but those of libc, and everything else they read,
 # and BUNDLE.tar.gz all of it.  Programs find the libraries by a path relative to
-# themselves.  The other machine needs the same kind of processor, a libc no older than
+# themselves; libvulkan is used where the machine has none.  The other machine needs the same kind of processor, a libc no older than
 # the one here, and a driver for its GPU.
 set -e
 source=$(cd "$1" && pwd)
@@ -41,5 +41,10 @@ done | sort -u | while read -r library; do
     *) cp -L "$library" "$bundle/lib" ;;
     esac
 done
+loader=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | sed -n 's/.*libvulkan\.so\.1 .*=> //p' | head -n 1)
+if [ -n "$loader" ]; then
+    mkdir "$bundle/lib/loader"
+    cp -L "$loader" "$bundle/lib/loader"
+fi
 tar -C "$bundle/.." -czf "$bundle.tar.gz" "${bundle##*/}"
 echo "$bundle.tar.gz"

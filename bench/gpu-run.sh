@@ -13,6 +13,11 @@ device=${1:-vulkan:0} name=$2
 EBM_RECIPE_DIR=$here/recipes EBM_DATA_DIR=$here/data EBM_CACHE_DIR=$here/cache
 export EBM_RECIPE_DIR EBM_DATA_DIR EBM_CACHE_DIR
 failed=0
+# some drivers come without the loader
+if ! { PATH=$PATH:/sbin:/usr/sbin ldconfig -p; } 2>/dev/null | grep -q 'libvulkan\.so\.1'; then
+    LD_LIBRARY_PATH=$here/lib/loader${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+fi
 
 section() {
     printf '\n== %s\n' "$1"
@@ -24,7 +29,7 @@ tested() {
     "$@" >log 2>&1
     status=$?
     grep -v '^ok' log
-    [ "$status" -eq 0 ] || failed=1
+    [ "$status" -eq 0 ] && ! grep -q '^1\.\.0' log || failed=1
     printf '%s: %d claims hold, exit status %d\n' "$what" "$(grep -c '^ok' log)" "$status"
 }
 
@@ -39,6 +44,10 @@ each() {
 
 section 'devices'
 bin/ebm-devices
+if ! bin/ebm-devices | grep -q "^$device"; then
+    echo "there is no $device here"
+    exit 1
+fi
 section "tests on $device"
 tested 'operations' env EBM_TEST_BACKEND="$device" tests/test_ops
 tested 'operations, as a minimal device' env EBM_TEST_BACKEND="$device" EBM_VULKAN_LIMITS=minimum tests/test_ops
