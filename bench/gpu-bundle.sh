@@ -19,7 +19,8 @@ bundle=$(cd "$3" && pwd)
 cd "$build"
 [ -f Makefile ] || "$source/configure" -q --disable-shared --enable-static --with-pic --enable-vulkan
 tools='apps/ebm-devices apps/ebm-eval apps/ebm-sample apps/ebm-train'
-tests='tests/test_ops tests/test_fuse tests/test_vulkan tests/test_vulkan_large'
+tests='tests/test_ops tests/test_fuse tests/test_vulkan tests/test_vulkan_contract
+       tests/test_vulkan_large'
 # the linker takes this where no other path is given
 LD_RUN_PATH='$ORIGIN/../lib' make -s -j"${JOBS:-2}" $tools $tests bench/work
 

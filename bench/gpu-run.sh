@@ -54,6 +54,7 @@ tested 'operations, as a minimal device' env EBM_TEST_BACKEND="$device" EBM_VULK
 tested 'random programs' env EBM_TEST_BACKEND="$device" tests/test_fuse
 if [ "$device" = vulkan:0 ]; then
     tested 'beside the CPU' tests/test_vulkan
+    tested 'contractions' tests/test_vulkan_contract
     tested 'large operands' tests/test_vulkan_large
 fi
 section 'a training and its samples'

@@ -248,6 +248,7 @@ int emit_steps(struct schedule *s, struct plan *plan)
             step->op = n->op;
             step->val = d->heavy;
             step->n_in = n->n_in;
+            step->stored = d->keep_raw;
             if (!(step->in = mem_new(ctx, (size_t)n->n_in, sizeof *step->in)))
                 return EBM_ERR_NOMEM;
         }

@@ -91,6 +91,7 @@ struct step {
                               * it: scratch of its size - an output of the
                               * group of the same size and type, or arena) */
     struct ew_group *group;  /* NULL: none */
+    bool stored;             /* do others read `out`?  Else an epilogue alone does */
 };
 
 /* Steps [first, first + n) are done for `block` rows of axis 0 after the other, the

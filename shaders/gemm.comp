@@ -16,9 +16,23 @@
 // A position in space and a tap of the filter meet in each gathered element; both
 // are decoded once, into `pixel` and `tap`, not for each element.  A long k is
 // split: part s goes to its own result, and reduce.comp adds the parts.
+//
+// With CAPACITY, a group is the epilogue: it takes elements of C as it is written, in
+// the order of memory, through the shared memory of a panel.  C itself is stored if
+// others read it.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#ifdef CAPACITY
+#define CONSTANTS 8
+#define OPERANDS 3
+#define FIRST (OPERANDS + INPUTS + OUTPUTS)
+#define SIZES (FIRST + 28)
+#include "element.glsl"
+#else
+#define FIRST 3
 #include "memory.glsl"
+#endif
 layout(local_size_x = 128) in;
 
 const uint MATMUL = 0, CONV = 1, CONV_DATA = 2, CONV_FILTER = 3;
@@ -28,16 +42,18 @@ layout(constant_id = 2) const uint BN = 64;
 // Are neighbours along k neighbours in memory?
 layout(constant_id = 3) const bool A_ALONG = true;
 layout(constant_id = 4) const bool B_ALONG = true;
+layout(constant_id = 5) const bool STORED = true;    // is C read by others?
 const uint BK = 16, THREADS = 128, ROWS = 16, COLUMNS = 8;
 const uint TM = BM / ROWS, TN = BN / COLUMNS;
 const uint PM = BM + 1, PN = BN + 1;         // + 1: no bank conflicts
 const uint TABLE = BM > BN ? BM : BN;        // at least BK
 
-// in p
-const uint SIZE_M = 3, SIZE_N = 4, SIZE_K = 5, PART = 6, PARTS = 7, BATCHES = 8;
-const uint A_M = 9, A_K = 10, A_Z = 11, B_N = 12, B_K = 13, B_Z = 14, C_M = 15, C_Z = 16, C_PART = 17;
-const uint IMAGE = 18, GRID = 21, TAPS = 23, CHANNELS = 24;
-const uint STRIDE = 25, PADDING = 27, DILATION = 29;
+// in p, after the operands
+const uint SIZE_M = FIRST, SIZE_N = FIRST + 1, SIZE_K = FIRST + 2, PART = FIRST + 3, PARTS = FIRST + 4;
+const uint BATCHES = FIRST + 5, A_M = FIRST + 6, A_K = FIRST + 7, A_Z = FIRST + 8, B_N = FIRST + 9;
+const uint B_K = FIRST + 10, B_Z = FIRST + 11, C_M = FIRST + 12, C_Z = FIRST + 13, C_PART = FIRST + 14;
+const uint IMAGE = FIRST + 15, GRID = FIRST + 18, TAPS = FIRST + 20, CHANNELS = FIRST + 21;
+const uint STRIDE = FIRST + 22, PADDING = FIRST + 24, DILATION = FIRST + 26;
 
 shared float As[BK * PM], Bs[BK * PN];
 shared ivec4 pixel[TABLE], tap[TABLE];
@@ -150,11 +166,33 @@ void main()
         decode(k0 + BK, last);
         barrier();
     }
+    uint c0 = part * uint(p[C_PART]) + z * uint(p[C_Z]);
+#ifdef CAPACITY
+    // ROWS rows at a time.  What an element takes is not written out TM TN times, and
+    // `sum` is indexed by constants: registers have no other index.
+    [[dont_unroll]] for (uint turn = 0; turn < TM; turn++) {
+        for (uint i = 0; i < TM; i++)
+            if (i == turn)
+                for (uint j = 0; j < TN; j++)
+                    Bs[row * PN + column + COLUMNS * j] = sum[i * TN + j];
+        barrier();
+        [[dont_unroll]] for (uint e = t; e < ROWS * BN; e += THREADS) {
+            uint m = m0 + ROWS * turn + e / BN, n = n0 + e % BN, c = c0 + m * uint(p[C_M]) + n;
+            float raw = Bs[e / BN * PN + e % BN];
+            if (m < M && n < N) {
+                if (STORED)
+                    PUT(2, c, raw);
+                element(c, raw);
+            }
+        }
+        barrier();
+    }
+#else
     for (uint i = 0; i < TM; i++)
         for (uint j = 0; j < TN; j++) {
             uint m = m0 + row + ROWS * i, n = n0 + column + COLUMNS * j;
             if (m < M && n < N)
-                PUT(2, part * uint(p[C_PART]) + z * uint(p[C_Z]) + m * uint(p[C_M]) + n,
-                    sum[i * TN + j]);
+                PUT(2, c0 + m * uint(p[C_M]) + n, sum[i * TN + j]);
         }
+#endif
 }

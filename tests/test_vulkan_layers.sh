@@ -50,6 +50,8 @@ clean 'large operands'
 # what waits for what is seen within a submission, so these are not cut
 layered test_vulkan
 clean 'draws and a training'
+layered test_vulkan_contract
+clean 'contractions'
 EBM_VULKAN_LIMITS=minimum
 export EBM_VULKAN_LIMITS
 layered test_vulkan

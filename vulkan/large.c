@@ -261,6 +261,12 @@ static bool group_is_large(const struct device_program *p, const struct ew_group
     return any;
 }
 
+/* Has the contraction, or its epilogue, an operand that is not seen whole? */
+bool large_step(const struct lowering *l, const struct ew_group *g)
+{
+    return any_large(l) || group_is_large(l->program, g, NULL);
+}
+
 /* ---- groups of more buffers than the device has descriptors for ---- */
 
 enum { STAGED_ALIGN = 16 };

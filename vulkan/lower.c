@@ -281,6 +281,10 @@ static int lower_step(struct device_program *p, const struct plan *plan, const s
             l.in[i] = span_at(p, &step->in[i], bytes_of(x));
             l.shape[i] = &x->shape;
         }
+        if (step->group && !large_step(&l, step->group) && contract_takes(&l, step->group)) {
+            l.epilogue = step->group;
+            return lower_contract(&l);
+        }
         rc = large_heavy(&l);
     }
     if (rc >= 0 && step->group)

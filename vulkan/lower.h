@@ -80,6 +80,7 @@ struct lowering {
     struct span in[3];       /* of CONCAT none */
     struct span out;
     const struct shape *shape[3];
+    const struct ew_group *epilogue;         /* of a contraction, or NULL */
 };
 
 void draft_param(struct draft_dispatch *d, int64_t value);
@@ -105,7 +106,14 @@ int lower_window(const struct lowering *l);
 int lower_resample(const struct lowering *l);
 int lower_index(const struct lowering *l);
 int lower_contract(const struct lowering *l);
+/* Does the contraction end in one dispatch that can take the group as its epilogue? */
+bool contract_takes(const struct lowering *l, const struct ew_group *g);
 int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
+/* The group as the epilogue of gemm.comp: the shader that has room for it, or
+ * SHADER_COUNT; and what it adds to a draft that has all its own. */
+enum { GEMM_CONSTANTS = 8, GEMM_OPERANDS = 3 };
+enum shader group_behind(const struct vk *vk, const struct ew_group *g);
+void group_append(const struct device_program *p, const struct ew_group *g, struct draft_dispatch *d);
 /* Has the device descriptors enough for the group? */
 bool group_binds(struct device_program *p, const struct ew_group *g, const struct span *raw);
 /* Elements of the memory that an input of a group spans. */
@@ -120,6 +128,7 @@ int lower_heavy(const struct lowering *l);
 /* large.c: the same for a step with operands that no descriptor sees whole. */
 bool is_large(const struct device_program *p, const struct span *s);
 int large_heavy(const struct lowering *l);
+bool large_step(const struct lowering *l, const struct ew_group *g);
 int large_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
 
 /* record.c: descriptors of all dispatches; commands of those from one cut to another. */

@@ -93,46 +93,75 @@ static int64_t tile_of(int64_t n)
     return n <= NARROW ? NARROW : TILE;
 }
 
+/* How a product is cut: tiles, and parts of k. */
+struct tiling {
+    int64_t BM, BN, tiles, part, parts;
+};
+
+static struct tiling tiling_of(const struct product *v)
+{
+    struct tiling t = { .BM = tile_of(v->M), .BN = tile_of(v->N), .parts = 1 };
+
+    t.tiles = ((v->M + t.BM - 1) / t.BM) * ((v->N + t.BN - 1) / t.BN) * v->batches;
+    while (2 * t.parts * t.tiles <= TILES_WANTED && 2 * t.parts <= PARTS_MOST
+           && v->K / (2 * t.parts) >= PART_LEAST)
+        t.parts *= 2;
+    t.part = ((v->K + t.parts - 1) / t.parts + DEPTH - 1) / DEPTH * DEPTH;
+    t.parts = (v->K + t.part - 1) / t.part;
+    return t;
+}
+
+static void set_product(const struct lowering *l, struct product *v)
+{
+    if (l->node->op == OP_MATMUL)
+        set_matmul(l, v);
+    else
+        set_conv(l, v);
+}
+
+bool contract_takes(const struct lowering *l, const struct ew_group *g)
+{
+    struct product v = { 0 };
+
+    set_product(l, &v);
+    return tiling_of(&v).parts == 1 && group_behind(l->program->vk, g) != SHADER_COUNT;
+}
+
 int lower_contract(const struct lowering *l)
 {
     const ebm_conv_spec *spec = &l->node->attr.conv;
     struct product v = { 0 };
     struct draft_dispatch d = { .shader = SHADER_GEMM };
-    int64_t results = shape_count(&l->node->shape), part, parts = 1;
+    int64_t results = shape_count(&l->node->shape);
+    bool stored = !l->epilogue || l->step->stored;
     struct span out = l->out;
     int rc;
 
-    if (l->node->op == OP_MATMUL)
-        set_matmul(l, &v);
-    else
-        set_conv(l, &v);
-    int64_t BM = tile_of(v.M), BN = tile_of(v.N);
-    int64_t tiles = ((v.M + BM - 1) / BM) * ((v.N + BN - 1) / BN) * v.batches;
-    while (2 * parts * tiles <= TILES_WANTED && 2 * parts <= PARTS_MOST && v.K / (2 * parts) >= PART_LEAST)
-        parts *= 2;
-    part = ((v.K + parts - 1) / parts + DEPTH - 1) / DEPTH * DEPTH;
-    parts = (v.K + part - 1) / part;
-    if (parts > 1)
-        out = written(span_scratch(l->program, (size_t)(results * parts) * sizeof(float)));
+    set_product(l, &v);
+    struct tiling t = tiling_of(&v);
+    if (t.parts > 1)
+        out = written(span_scratch(l->program, (size_t)(results * t.parts) * sizeof(float)));
     d.operands[0] = l->in[v.role == CONV_FILTER];     /* A is y, B is of x */
     d.operands[1] = l->in[v.role != CONV_FILTER];
-    d.operands[2] = out;
-    draft_constant(&d, v.role);
-    draft_constant(&d, (uint32_t)BM);
-    draft_constant(&d, (uint32_t)BN);
-    draft_constant(&d, v.a_along);
-    draft_constant(&d, v.b_along);
-    const int64_t params[] = { v.M, v.N, v.K, part, parts, v.batches, v.a_m, v.a_k, v.a_z, v.b_n,
+    if (stored)
+        d.operands[2] = out;
+    const uint32_t constants[] = { v.role, (uint32_t)t.BM, (uint32_t)t.BN, v.a_along, v.b_along, stored };
+    for (size_t i = 0; i < COUNT(constants); i++)
+        draft_constant(&d, constants[i]);
+    const int64_t params[] = { v.M, v.N, v.K, t.part, t.parts, v.batches, v.a_m, v.a_k, v.a_z, v.b_n,
         v.b_k, v.b_z, v.c_m, v.c_z, results, v.image[0], v.image[1], v.image[2], v.grid[0],
         v.grid[1], v.taps, v.channels };
     for (size_t i = 0; i < COUNT(params); i++)
         draft_param(&d, params[i]);
-    for (int i = 0; i < 6 && v.role != MATMUL; i++)
-        draft_param(&d, i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2] : spec->dilation[i - 4]);
-    d.groups = (uint64_t)(tiles * parts);
-    d.work = 2.0 * (double)v.K * (double)(tiles * BM * BN);
-    if ((rc = draft_emit(l->program, &d)) < 0 || parts == 1)
+    for (int i = 0; i < 6; i++)
+        draft_param(&d, v.role == MATMUL ? 0 : i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2]
+                                                                               : spec->dilation[i - 4]);
+    if (l->epilogue)
+        group_append(l->program, l->epilogue, &d);
+    d.groups = (uint64_t)(t.tiles * t.parts);
+    d.work = 2.0 * (double)v.K * (double)(t.tiles * t.BM * t.BN);
+    if ((rc = draft_emit(l->program, &d)) < 0 || t.parts == 1)
         return rc;
     out.write = false;
-    return lower_parts(l->program, out, l->out, results, parts, false);
+    return lower_parts(l->program, out, l->out, results, t.parts, false);
 }

@@ -8,16 +8,18 @@
 #include <string.h>
 #include "lower.h"
 
-enum mode { NONE, LINEAR, SCALAR, STRIDED };          /* as in group.comp */
+enum mode { NONE, LINEAR, SCALAR, STRIDED };          /* as in element.glsl */
 enum { FIRST_INPUT = 1, FIRST_OUTPUT = 26, FIRST_SLOT = 38, FREE_SLOT = 31 };
 
 static const struct capacity {
     enum shader shader, few; /* few: for devices without descriptors for all operands */
+    enum shader epilogue;
     int inputs, outputs, slots;
 } capacities[] = {
-    { SHADER_GROUP_SMALL, SHADER_GROUP_SMALL_FEW, 6, 2, 20 },
-    { SHADER_GROUP_MIDDLE, SHADER_GROUP_MIDDLE_FEW, 12, 4, 60 },
-    { SHADER_GROUP_LARGE, SHADER_GROUP_LARGE_FEW, EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS, EW_MAX_INSTRS },
+    { SHADER_GROUP_SMALL, SHADER_GROUP_SMALL_FEW, SHADER_GEMM_SMALL, 6, 2, 20 },
+    { SHADER_GROUP_MIDDLE, SHADER_GROUP_MIDDLE_FEW, SHADER_GEMM_MIDDLE, 12, 4, 60 },
+    { SHADER_GROUP_LARGE, SHADER_GROUP_LARGE_FEW, SHADER_COUNT, EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS,
+      EW_MAX_INSTRS },
 };
 
 static enum mode mode_of(const struct ew_group *g, const struct ew_input *in)
@@ -66,29 +68,27 @@ static void make_space(const struct ew_group *g, struct iteration *s)
         s->n[s->rank++] = 1;
 }
 
-static uint32_t slot_of(const struct ew_group *g, const struct ew_instr *t)
+/* loaded: RAW is in memory, the input after all others. */
+static uint32_t slot_of(const struct ew_group *g, const struct ew_instr *t, bool loaded)
 {
-    int a = t->op == EW_RAW ? g->n_in : t->a;         /* RAW is the input after all others */
+    bool load = t->op == EW_RAW && loaded;
+    uint32_t op = load ? EW_LOAD : t->op, a = load ? (uint32_t)g->n_in : t->a;
 
-    return t->op | (uint32_t)t->dst << 5 | (uint32_t)a << 11 | (uint32_t)t->b << 17
-         | (uint32_t)t->c << 23;
+    return op | (uint32_t)t->dst << 5 | a << 11 | (uint32_t)t->b << 17 | (uint32_t)t->c << 23;
 }
 
 static void put_program(const struct ew_group *g, const struct capacity *c, const struct iteration *s,
-                        bool raw, struct draft_dispatch *d)
+                        bool loaded, uint32_t *k)
 {
-    uint32_t *k = d->constants;
-
-    d->n_constants = FIRST_SLOT + 2 * c->slots;
     k[0] = (uint32_t)s->rank;
     for (int i = 0; i < g->n_in; i++)
         k[FIRST_INPUT + i] = (uint32_t)mode_of(g, &g->in[i]) | (uint32_t)g->in[i].type << 2;
-    if (raw)
+    if (loaded)
         k[FIRST_INPUT + g->n_in] = LINEAR;            /* and float32 */
     for (int i = 0; i < g->n_out; i++)
         k[FIRST_OUTPUT + i] = 1 | (uint32_t)g->out[i].type << 1 | (uint32_t)g->out[i].reg << 3;
     for (int i = 0; i < c->slots; i++)
-        k[FIRST_SLOT + 2 * i] = i < g->n_instr ? slot_of(g, &g->instr[i]) : FREE_SLOT;
+        k[FIRST_SLOT + 2 * i] = i < g->n_instr ? slot_of(g, &g->instr[i], loaded) : FREE_SLOT;
     for (int i = 0; i < g->n_instr; i++)
         if (g->instr[i].op == EW_IMM)
             memcpy(&k[FIRST_SLOT + 2 * i + 1], &g->instr[i].imm, sizeof *k);
@@ -126,19 +126,50 @@ static enum shader shader_for(const struct vk *vk, const struct capacity *c)
     return (uint32_t)shader_buffers(c->shader) + 1 > vk->limits.buffers ? c->few : c->shader;
 }
 
+/* Inputs from operands[0], outputs from operands[outputs]. */
 static void put_operands(const struct device_program *p, const struct ew_group *g, const struct span *raw,
-                         int first_output, struct draft_dispatch *d)
+                         int outputs, struct span *operands)
 {
     size_t count = (size_t)shape_count(&g->shape);
 
     for (int i = 0; i < g->n_in; i++)
-        d->operands[i] = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
+        operands[i] = span_at(p, &g->in[i].place, (size_t)group_extent(g, &g->in[i]) * type_size(g->in[i].type));
     if (raw) {
-        d->operands[g->n_in] = *raw;
-        d->operands[g->n_in].write = false;
+        operands[g->n_in] = *raw;
+        operands[g->n_in].write = false;
     }
     for (int i = 0; i < g->n_out; i++)
-        d->operands[first_output + i] = written(span_at(p, &g->out[i].place, count * type_size(g->out[i].type)));
+        operands[outputs + i] = written(span_at(p, &g->out[i].place, count * type_size(g->out[i].type)));
+}
+
+static void put_space(const struct ew_group *g, const struct iteration *s, struct draft_dispatch *d)
+{
+    for (int a = 0; a < EBM_MAX_RANK; a++)
+        draft_param(d, a < s->rank ? s->n[a] : 1);
+    for (int i = 0; i < g->n_in; i++)
+        for (int a = 0; a < EBM_MAX_RANK; a++)
+            draft_param(d, a < s->rank ? s->stride[i][a] : 0);
+}
+
+enum shader group_behind(const struct vk *vk, const struct ew_group *g)
+{
+    enum shader shader = capacity_for(g, g->n_in)->epilogue;
+
+    return shader != SHADER_COUNT && (uint32_t)shader_buffers(shader) + 1 <= vk->limits.buffers
+         ? shader : SHADER_COUNT;
+}
+
+void group_append(const struct device_program *p, const struct ew_group *g, struct draft_dispatch *d)
+{
+    const struct capacity *c = capacity_for(g, g->n_in);
+    struct iteration s = { 0 };
+
+    make_space(g, &s);
+    d->shader = c->epilogue;
+    d->n_constants = GEMM_CONSTANTS + FIRST_SLOT + 2 * c->slots;
+    put_program(g, c, &s, false, d->constants + GEMM_CONSTANTS);
+    put_operands(p, g, NULL, c->inputs, d->operands + GEMM_OPERANDS);
+    put_space(g, &s, d);
 }
 
 bool group_binds(struct device_program *p, const struct ew_group *g, const struct span *raw)
@@ -146,7 +177,7 @@ bool group_binds(struct device_program *p, const struct ew_group *g, const struc
     const struct capacity *c = capacity_for(g, g->n_in + (raw ? 1 : 0));
     struct draft_dispatch d = { .shader = shader_for(p->vk, c) };
 
-    put_operands(p, g, raw, c->inputs, &d);
+    put_operands(p, g, raw, c->inputs, d.operands);
     return !shares(d.shader) || share_buffers(p, &d);
 }
 
@@ -160,8 +191,9 @@ int lower_group(struct device_program *p, const struct ew_group *g, const struct
 
     make_space(g, &s);
     d.shader = shader_for(p->vk, c);
-    put_program(g, c, &s, raw, &d);
-    put_operands(p, g, raw, c->inputs, &d);
+    d.n_constants = FIRST_SLOT + 2 * c->slots;
+    put_program(g, c, &s, raw, d.constants);
+    put_operands(p, g, raw, c->inputs, d.operands);
     if (shares(d.shader)) {
         if (!share_buffers(p, &d))
             return ebm_fail(p->vk->ctx, EBM_ERR_DEVICE, "vulkan: %s: more than %d buffers at once",
@@ -172,11 +204,7 @@ int lower_group(struct device_program *p, const struct ew_group *g, const struct
             d.constants[FIRST_OUTPUT + i] |= (uint32_t)d.buffer_of[c->inputs + i] << 9;
     }
     draft_param(&d, count);
-    for (int a = 0; a < EBM_MAX_RANK; a++)
-        draft_param(&d, a < s.rank ? s.n[a] : 1);
-    for (int i = 0; i < g->n_in; i++)
-        for (int a = 0; a < EBM_MAX_RANK; a++)
-            draft_param(&d, a < s.rank ? s.stride[i][a] : 0);
+    put_space(g, &s, &d);
     draft_count(&d, count);
     return draft_emit(p, &d);
 }

@@ -47,6 +47,12 @@ static const uint32_t index_words[] = {
 static const uint32_t gemm_words[] = {
 #include "shaders/gemm.inc"
 };
+static const uint32_t gemm_small[] = {
+#include "shaders/gemm_small.inc"
+};
+static const uint32_t gemm_middle[] = {
+#include "shaders/gemm_middle.inc"
+};
 
 static const struct {
     const char *name;
@@ -67,6 +73,8 @@ static const struct {
     [SHADER_RESAMPLE] = { "resample", resample_words, sizeof resample_words, 3, 3 },
     [SHADER_INDEX] = { "index", index_words, sizeof index_words, 3, 3 },
     [SHADER_GEMM] = { "gemm", gemm_words, sizeof gemm_words, 3, 3 },
+    [SHADER_GEMM_SMALL] = { "gemm (small epilogue)", gemm_small, sizeof gemm_small, 3 + 8, 3 + 8 },
+    [SHADER_GEMM_MIDDLE] = { "gemm (middle epilogue)", gemm_middle, sizeof gemm_middle, 3 + 16, 3 + 16 },
 };
 
 struct pipeline {

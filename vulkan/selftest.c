@@ -7,7 +7,7 @@
  *   x, f = normal numbers     the bits of philox.c
  *   y = conv(x, f)            against a loop
  *   d = conv_filter(x, y)     its gradient
- *   z = tanh(y) + x           a group
+ *   z = tanh(y) + x           a group; and as the epilogue of the convolution
  *
  * The plan is written by hand, as no graph is at hand here. */
 #include <math.h>
@@ -17,13 +17,13 @@
 
 enum { H = 8, C = 4, R = 3, X = H * H * C, F = C * R * R * C };   /* y is as large as x */
 enum { V_NONE, V_COUNTER, V_X, V_F, V_Y, V_D, VALUES };
-enum { AT_X = 0, AT_F = 4096, AT_Y = 8192, AT_D = 12288, AT_Z = 16384, ARENA = 20480 };
+enum { AT_X = 0, AT_F = 4096, AT_Y = 8192, AT_D = 12288, AT_Z = 16384, AT_E = 20480, ARENA = 24576 };
 static const float CLOSE = 1e-4f;
 
 static const struct philox COUNTER = { { 1, 2 }, 3, 4 };
 
 struct trial {
-    float x[X], f[F], y[X], d[F], z[X];
+    float x[X], f[F], y[X], d[F], z[X], e[X];
 };
 
 /* f = false: y of x and f; true: the gradient d of x and y. */
@@ -55,7 +55,7 @@ static void expect(struct trial *t)
     convolve(t, false);
     convolve(t, true);
     for (int i = 0; i < X; i++)
-        t->z[i] = tanhf(t->y[i]) + t->x[i];
+        t->z[i] = t->e[i] = tanhf(t->y[i]) + t->x[i];
 }
 
 static struct place arena(int64_t offset)
@@ -94,17 +94,22 @@ static int run_trial(struct vk *vk, struct trial *t)
                                 { EW_TANH, 0, 0, 0, 0, 0 }, { EW_ADD, 0, 0, 1, 0, 0 } };
     struct ew_group group = { .shape = { 1, { X } }, .n_in = 2, .n_out = 1, .n_instr = COUNT(instr),
                               .n_regs = 2, .in = in, .out = &out, .instr = instr };
+    struct ew_output behind_out = { .place = arena(AT_E), .reg = 0 };
+    struct ew_instr raw[] = { { EW_RAW, 0, 0, 0, 0, 0 }, { EW_LOAD, 1, 0, 0, 0, 0 }, instr[2], instr[3] };
+    struct ew_group behind = { .shape = { 1, { X } }, .n_in = 1, .n_out = 1, .n_instr = COUNT(raw),
+                               .n_regs = 2, .in = &in[1], .out = &behind_out, .instr = raw };
     struct step steps[] = {
-        { OP_RANDOM, V_X, 1, &counter, arena(AT_X), NULL },
-        { OP_RANDOM, V_F, 1, &counter, arena(AT_F), NULL },
-        { OP_CONV, V_Y, 2, of_conv, arena(AT_Y), NULL },
-        { OP_CONV_FILTER, V_D, 2, of_filter, arena(AT_D), NULL },
+        { OP_RANDOM, V_X, 1, &counter, arena(AT_X), NULL, true },
+        { OP_RANDOM, V_F, 1, &counter, arena(AT_F), NULL, true },
+        { OP_CONV, V_Y, 2, of_conv, arena(AT_Y), &behind, true },
+        { OP_CONV_FILTER, V_D, 2, of_filter, arena(AT_D), NULL, true },
         { .op = OP_NONE, .group = &group },
     };
     struct plan plan = { .graph = &graph, .n_steps = COUNT(steps), .steps = steps, .arena = ARENA };
     const size_t feeds[1] = { sizeof COUNTER };
-    const struct place places[] = { arena(AT_X), arena(AT_F), arena(AT_Y), arena(AT_D), arena(AT_Z) };
-    float *to[] = { t->x, t->f, t->y, t->d, t->z };
+    const struct place places[] = { arena(AT_X), arena(AT_F), arena(AT_Y), arena(AT_D), arena(AT_Z),
+                                    arena(AT_E) };
+    float *to[] = { t->x, t->f, t->y, t->d, t->z, t->e };
     struct device_buffer *memory = NULL;
     struct device_program *program = NULL;
     size_t size, wish, own;
@@ -150,6 +155,8 @@ int selftest(struct vk *vk)
             wrong = "a gradient";
         else if (!close_to(got->z, want->z, X))
             wrong = "a group";
+        else if (!close_to(got->e, want->e, X))
+            wrong = "an epilogue";
         if (wrong)
             rc = ebm_fail(vk->ctx, EBM_ERR_DEVICE, "%s: it computes %s wrongly, so it is not used",
                           vk->base.description, wrong);

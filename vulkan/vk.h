@@ -74,7 +74,8 @@ struct device_buffer {
 enum shader {
     SHADER_GROUP_SMALL, SHADER_GROUP_MIDDLE, SHADER_GROUP_LARGE,
     SHADER_GROUP_SMALL_FEW, SHADER_GROUP_MIDDLE_FEW, SHADER_GROUP_LARGE_FEW, SHADER_RANDOM,
-    SHADER_MOVE, SHADER_REDUCE, SHADER_WINDOW, SHADER_RESAMPLE, SHADER_INDEX, SHADER_GEMM, SHADER_COUNT
+    SHADER_MOVE, SHADER_REDUCE, SHADER_WINDOW, SHADER_RESAMPLE, SHADER_INDEX, SHADER_GEMM,
+    SHADER_GEMM_SMALL, SHADER_GEMM_MIDDLE, SHADER_COUNT
 };
 struct shader_state {
     VkShaderModule module;
@@ -158,7 +159,7 @@ int memory_open(struct vk *vk);
 void memory_close(struct vk *vk);
 
 /* pipe.c.  Constants are 32-bit words by their constant_id; floats by their bits. */
-enum { CONSTANTS_MAX = 38 + 2 * EW_MAX_INSTRS };
+enum { CONSTANTS_MAX = 8 + 38 + 2 * EW_MAX_INSTRS };
 int pipe_get(struct vk *vk, enum shader shader, int n, const uint32_t *constants, VkPipeline *pipeline);
 /* Operands of a shader, and descriptors for them, BUFFERS of its source. */
 enum { BUFFERS_MAX = 24 };
