@@ -6,6 +6,7 @@
  * Epilogues are part of the dispatch that makes what they read, where the device has
  * descriptors enough; a minimal device (EBM_VULKAN_LIMITS) has not. */
 #include "config.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,68 @@ static void test_epilogue(ebm_backend *backend, enum kind kind, bool stored)
     ebm_store_free(store);
 }
 
+/* ---- precision bf16: operations are held against the oracle by test_ops ---- */
+
+static const double BF16_TOLERANCE = 1e-3;
+enum { CHANNELS = 16, LAYERS_OUT = 3 };
+
+/* Two layers, and the gradients of their sum. */
+static struct answer layers(ebm_backend *backend, enum ebm_precision precision)
+{
+    const ebm_conv_spec spec = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 };
+    const int64_t x_shape[] = { N, H, W, CHANNELS }, f_shape[] = { CHANNELS, 3, 3, CHANNELS };
+    const int64_t b_shape[] = { CHANNELS, CHANNELS }, flat[] = { N * H * W, CHANNELS };
+    ebm_val x[2], outputs[LAYERS_OUT];
+    struct trial t;
+    ebm_store *store;
+
+    if (ebm_store_new(backend, &store) < 0)
+        exit(99);
+    ebm_store_precision(store, precision);
+    trial_open(&t, store, 7);
+    x[0] = trial_input(&t, EBM_F32, 4, x_shape, -1, 1);
+    x[1] = trial_input(&t, EBM_F32, 4, f_shape, -1, 1);
+    ebm_val b = trial_input(&t, EBM_F32, 2, b_shape, -1, 1);
+    ebm_val h = ebm_reshape(t.g, ebm_tanh(t.g, ebm_conv(t.g, x[0], x[1], &spec)), 2, flat);
+    outputs[0] = ebm_matmul(t.g, h, b, false, true);
+    ebm_gradients(t.g, ebm_sum_all(t.g, ebm_silu(t.g, outputs[0])), 2, x, outputs + 1);
+    struct answer answer = device_run(&t, LAYERS_OUT, outputs);
+    trial_close(&t);
+    ebm_store_free(store);
+    return answer;
+}
+
+/* The largest difference by the largest element. */
+static double apart(const struct answer *a, const struct answer *b)
+{
+    const float *x = (const float *)(const void *)a->bytes, *y = (const float *)(const void *)b->bytes;
+    double most = 0, error = 0;
+
+    if (!x || !y)
+        return INFINITY;
+    for (size_t i = 0; i < a->size / sizeof *x; i++) {
+        most = fmax(most, fabs(y[i]));
+        error = fmax(error, fabs(x[i] - y[i]));
+    }
+    return error / most;
+}
+
+static void test_bf16(ebm_context *ctx, ebm_backend *vulkan)
+{
+    ebm_backend *cpu;
+
+    if (ebm_backend_open(ctx, "cpu", 1, &cpu) < 0)
+        exit(99);
+    struct answer want = layers(cpu, EBM_BF16), got = layers(vulkan, EBM_BF16), full = layers(vulkan, EBM_FP32);
+    double same = apart(&got, &want), other = apart(&full, &want);
+    tap_ok(same <= BF16_TOLERANCE, "layers with precision bf16 are those of the CPU (within %.1e)", same);
+    tap_ok(other > 2 * BF16_TOLERANCE, "which those with fp32 are not (%.1e)", other);
+    free(want.bytes);
+    free(got.bytes);
+    free(full.bytes);
+    ebm_backend_free(cpu);
+}
+
 static void test_device(ebm_context *ctx)
 {
     ebm_backend *backend = device_backend(ctx, DEVICE);
@@ -107,6 +170,7 @@ static void test_device(ebm_context *ctx)
         test_epilogue(backend, kind, true);
     }
     backend->v = real;
+    test_bf16(ctx, backend);
     ebm_backend_free(backend);
 }
 

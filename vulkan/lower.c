@@ -270,7 +270,8 @@ static size_t bytes_of(const struct node *n)
 static int lower_step(struct device_program *p, const struct plan *plan, const struct step *step)
 {
     const ebm_graph *g = plan->graph;
-    struct lowering l = { .program = p, .graph = g, .step = step, .n_in = step->n_in };
+    struct lowering l = { .program = p, .graph = g, .step = step, .n_in = step->n_in,
+                          .precision = plan->precision };
     int rc = EBM_OK;
 
     if (step->op != OP_NONE) {

@@ -81,6 +81,7 @@ struct lowering {
     struct span out;
     const struct shape *shape[3];
     const struct ew_group *epilogue;         /* of a contraction, or NULL */
+    enum ebm_precision precision;            /* of the plan */
 };
 
 void draft_param(struct draft_dispatch *d, int64_t value);

@@ -22,6 +22,7 @@ struct product {
     int64_t a_m, a_k, a_z, b_n, b_k, b_z, c_m, c_z;   /* strides */
     bool a_along, b_along;
     int64_t image[3], grid[2], taps, channels;        /* what is gathered */
+    int64_t c, k;            /* channels of convolutions' images x and y */
 };
 
 static void set_matmul(const struct lowering *l, struct product *v)
@@ -58,6 +59,8 @@ static void set_conv(const struct lowering *l, struct product *v)
     const struct shape *image = op == OP_CONV_DATA ? y : x, *grid = op == OP_CONV_DATA ? x : y;
 
     v->batches = groups;
+    v->c = C;
+    v->k = Kt;
     v->taps = f->n[2];
     v->channels = op == OP_CONV_DATA ? Kg : Cg;
     for (int i = 0; i < 3; i++)
@@ -119,6 +122,17 @@ static void set_product(const struct lowering *l, struct product *v)
         set_conv(l, v);
 }
 
+static bool rounds(const struct lowering *l, const struct product *v)
+{
+    const ebm_conv_spec *spec = &l->node->attr.conv;
+
+    if (l->precision != EBM_BF16)
+        return false;
+    if (v->role == MATMUL)
+        return !l->node->attr.matmul.full && rounds_to_bf16(1, v->K, v->N);
+    return rounds_to_bf16(spec->groups, v->c, v->k);
+}
+
 bool contract_takes(const struct lowering *l, const struct ew_group *g)
 {
     struct product v = { 0 };
@@ -145,7 +159,8 @@ int lower_contract(const struct lowering *l)
     d.operands[1] = l->in[v.role != CONV_FILTER];
     if (stored)
         d.operands[2] = out;
-    const uint32_t constants[] = { v.role, (uint32_t)t.BM, (uint32_t)t.BN, v.a_along, v.b_along, stored };
+    const uint32_t constants[] = { v.role, (uint32_t)t.BM, (uint32_t)t.BN, v.a_along, v.b_along, stored,
+        rounds(l, &v) };
     for (size_t i = 0; i < COUNT(constants); i++)
         draft_constant(&d, constants[i]);
     const int64_t params[] = { v.M, v.N, v.K, t.part, t.parts, v.batches, v.a_m, v.a_k, v.a_z, v.b_n,

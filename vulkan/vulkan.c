@@ -208,7 +208,7 @@ static int fetch(ebm_backend *b, struct device_program *p, const struct place *p
 }
 
 static const struct backend_vtable vtable = {
-    .name = "vulkan", .close = vulkan_close,
+    .name = "vulkan", .bf16 = true, .close = vulkan_close,
     .buffer_new = buffer_new, .buffer_free = buffer_free,
     .upload = upload, .download = download,
     .room = room, .measure = measure, .compile = compile, .program_free = program_free,
