@@ -253,7 +253,7 @@ static gemm_cols *kernel_for(const struct filter *s, int width)
 
 /* One band into its slot, panels [begin, end). */
 static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t pixels,
-                     const float *x, const float *y, float *sums, float *y_panel)
+                     const float *x, const float *y, float *sums, bool add, float *y_panel)
 {
     const struct ukernel *u = s->u;
     int64_t panels = divide_up(s->kg, u->NR);
@@ -271,7 +271,7 @@ static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t
             ld = width;
         }
         for (int t = 0; t < s->tiles; t++, to += s->MR * width)
-            kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, panel, ld, to);
+            kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, panel, ld, to, add);
     }
 }
 
@@ -281,14 +281,16 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
 {
     float *y_panel = own + line_up(band_size(&s->band));
     float *windows = y_panel + line_up((size_t)s->pixels * (size_t)s->u->NR);
-    int64_t last = s->band.bands * (slot + 1) / s->slots;
+    int64_t first = s->band.bands * slot / s->slots, last = s->band.bands * (slot + 1) / s->slots;
     int64_t panels = s->v.groups * divide_up(s->kg, s->u->NR);
     int64_t begin = panels * stripe / s->stripes, end = panels * (stripe + 1) / s->stripes;
-    int64_t from_sum = s->depthwise ? 0 : panel_at(s, begin);
-    int64_t to_sum = s->depthwise ? s->sums : panel_at(s, end);
 
-    memset(sums + from_sum, 0, (size_t)(to_sum - from_sum) * sizeof *sums);
-    for (int64_t band = s->band.bands * slot / s->slots; band < last; band++) {
+    if (s->depthwise || first == last) {
+        int64_t from_sum = s->depthwise ? 0 : panel_at(s, begin);
+        int64_t to_sum = s->depthwise ? s->sums : panel_at(s, end);
+        memset(sums + from_sum, 0, (size_t)(to_sum - from_sum) * sizeof *sums);
+    }
+    for (int64_t band = first; band < last; band++) {
         struct part part = band_part(&s->band, band);
         const float *from = band_load(&s->band, &part, x, own);
         const float *dy = y + (part.image * s->v.p + part.unit) * s->v.q * s->v.k;
@@ -300,7 +302,7 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
         if (s->depthwise)
             s->u->taps_cols(s->runs, s->gather, pixels, s->at, from, dy, s->v.k, s->v.c, sums);
         else
-            add_band(s, begin, end, pixels, from, dy, sums, y_panel);
+            add_band(s, begin, end, pixels, from, dy, sums, band > first, y_panel);
     }
 }
 

@@ -100,7 +100,7 @@ static void name(int runs, const struct run *run, const float *const *a,\
 
 #define COLS(name, R, V)                                                \
 static void name(int64_t columns, const int64_t *at, const float *a,    \
-                 const float *b, int64_t ldb, float *c)                 \
+                 const float *b, int64_t ldb, float *c, bool add)       \
 {                                                                       \
     vec acc[R][V];                                                      \
                                                                         \
@@ -109,9 +109,13 @@ static void name(int64_t columns, const int64_t *at, const float *a,    \
         const float *column = a + at[k];                                \
         MULTIPLY(R, V, column[i]);                                      \
     }                                                                   \
-    UNROLL for (int i = 0; i < R;  i++)                                 \
-        UNROLL for (int v = 0; v < V; v++, c += LANES)                  \
-            store(c, load(c) + acc[i][v]);                              \
+    if (add)                                                            \
+        UNROLL for (int i = 0; i < R; i++)                              \
+            UNROLL for (int v = 0; v < V; v++)                          \
+                acc[i][v] += load(c + (i * V + v) * LANES);             \
+    UNROLL for (int i = 0; i < R; i++)                                  \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            store(c + (i * V + v) * LANES, acc[i][v]);                  \
 }
 
 ROWS(rows, 2)

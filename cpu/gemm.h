@@ -34,9 +34,9 @@ typedef void gemm_rows(int runs, const struct run *run, const float *const *a,
                        const float *b, float *const *c, bool add);
 
 /* The same from columns of A: the MR elements of column k are at a + at[k], and B
- * is b[k * ldb + j]; c[i * NR + j] += always. */
+ * is b[k * ldb + j]; to c[i * NR + j]. */
 typedef void gemm_cols(int64_t columns, const int64_t *at, const float *a,
-                       const float *b, int64_t ldb, float *c);
+                       const float *b, int64_t ldb, float *c, bool add);
 
 /* Few columns: c[i][at[j]], j < n <= GEMM_DOT_COLUMNS, with b[j * ldb + k]. */
 typedef void gemm_dot(int runs, const struct run *run, const float *const *a,
