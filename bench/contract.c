@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../apps/idle.h"
 #include "bf16.h"
 #include "isa.h"
 #include "kernels.h"
@@ -190,6 +191,7 @@ int main(int argc, char **argv)
     unsigned flags = cpu_flags();
     ebm_context *ctx;
 
+    idle_soon(argv);
     if (argc > 1)
         threads = atoi(argv[1]);
     if (threads < 1 || repeats < 1 || ebm_context_new(NULL, &ctx) < 0) {

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../apps/idle.h"
 #include "safetensors.h"
 #include "store.h"
 #include "timing.h"
@@ -311,6 +312,7 @@ int main(int argc, char **argv)
     static char one[] = "1";
     char *words[4] = { one, NULL, NULL, NULL };
 
+    idle_soon(argv);
     if (argc == 2 && !strcmp(mode, "list")) {
         list();
         return 0;
