@@ -28,6 +28,7 @@ static const struct algorithm *const algorithms[] = {
     &conv_bf16_round,
     &conv_winograd,
     &conv_winograd_filter,
+    &matrix_product,
     &conv_rows,
     &conv_filter,
 };

@@ -5,7 +5,8 @@
  *   contract.c     the problem, the table of algorithms, plan and run
  *   conv_band.c    cuts the images into bands, copied with their padding
  *   conv_taps.c    which taps a pixel sees
- *   conv_rows.c    CONV, CONV_DATA and MATMUL: rows of A are pixels; with
+ *   product.c      MATMUL of matrices that are worth packing
+ *   conv_rows.c    CONV, CONV_DATA and other MATMULs: rows of A are pixels; with
  *                  rows_plan.c and rows_pack.c, as rows.h says
  *   conv_filter.c  CONV_FILTER: the sum runs over pixels
  *   bf16_rows.c, bf16_filter.c, bf16_round.c   operands in bfloat16: bf16.h
@@ -53,7 +54,8 @@ struct algorithm {
     size_t size;
 };
 
-extern const struct algorithm conv_rows, conv_filter, conv_winograd, conv_winograd_filter;
+extern const struct algorithm conv_rows, conv_filter, conv_winograd, conv_winograd_filter,
+                              matrix_product;
 
 /* A tap along one axis: its index and the source pixel it sees, counted from the
  * unit's. */

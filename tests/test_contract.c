@@ -20,7 +20,7 @@
 static const double BOUND = 1e-6;
 static const double WINOGRAD_BOUND = 1e-6, WINOGRAD_LARGEST = 4e-6;
 
-enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, MAX_THREADS = 3 };
+enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, PRODUCT_CASES = 25, MAX_THREADS = 3 };
 
 static uint32_t random_state = 1;
 
@@ -331,11 +331,9 @@ static bool examine(ebm_context *ctx, const struct node *node,
 
 /* ---- cases ------------------------------------------------------------ */
 
-static void draw_matmul(struct node *node, struct shape *a, struct shape *b)
+static void shape_matmul(struct node *node, struct shape *a, struct shape *b, int64_t m, int64_t n, int64_t k)
 {
     int rank = 2 + draw(2), at = rank - 2;
-    int64_t m = PICK(1, 2, 5, 12, 13, 64, 97), n = PICK(1, 3, 4, 5, 16, 17, 32, 33, 70, 270);
-    int64_t k = PICK(1, 2, 7, 16, 33, 64, 257, 1100);
 
     *node = (struct node){ .op = OP_MATMUL, .shape = { rank, { 0 } } };
     node->attr.matmul.ta = draw(2);
@@ -348,6 +346,22 @@ static void draw_matmul(struct node *node, struct shape *a, struct shape *b)
     b->n[at + 1] = node->attr.matmul.tb ? k : n;
     node->shape.n[at] = m;
     node->shape.n[at + 1] = n;
+}
+
+static void draw_matmul(struct node *node, struct shape *a, struct shape *b)
+{
+    int64_t m = PICK(1, 2, 5, 12, 13, 64, 97), n = PICK(1, 3, 4, 5, 16, 17, 32, 33, 70, 270);
+
+    shape_matmul(node, a, b, m, n, PICK(1, 2, 7, 16, 33, 64, 257, 1100));
+}
+
+/* One whose operands are packed: few rows or many, columns and terms over the edges of
+ * panels and blocks. */
+static void draw_product(struct node *node, struct shape *a, struct shape *b)
+{
+    int64_t m = PICK(24, 25, 60, 64, 97, 200), n = PICK(96, 100, 129, 256, 300, 530);
+
+    shape_matmul(node, a, b, m, n, PICK(64, 66, 257, 288, 289, 577));
 }
 
 /* A convolution whose result is not empty; false if the draw has none. */
@@ -420,16 +434,16 @@ static void draw_winograd(enum op op, struct node *node, struct shape *as, struc
     *bs = op == OP_CONV_FILTER ? y : f;
 }
 
-/* Whether there are tiles enough for it. */
-static bool gains(ebm_context *ctx, const struct node *node, const struct shape *a,
-                  const struct shape *b)
+/* Whether an algorithm whose name begins so is taken. */
+static bool by(ebm_context *ctx, const char *name, const struct node *node, const struct shape *a,
+               const struct shape *b)
 {
     struct cpu cpu = { .ctx = ctx, .threads = 1, .ukernel = ukernel_best(cpu_flags()) };
     struct contract *contract;
 
     if (contract_new(&cpu, node, a, b, &contract) < 0)
         return false;
-    bool good = strncmp(contract_algorithm(contract), "winograd", 8) == 0;
+    bool good = strncmp(contract_algorithm(contract), name, strlen(name)) == 0;
     contract_free(&cpu, contract);
     return good;
 }
@@ -476,9 +490,9 @@ static bool survives_lack_of_memory(enum op op)
         return false;
     struct cpu cpu = { .ctx = ctx, .threads = 2, .ukernel = ukernel_best(cpu_flags()) };
     if (op == OP_MATMUL) {
-        node.shape = (struct shape){ 2, { 8, 16 } };
-        a = (struct shape){ 2, { 8, 64 } };
-        b = (struct shape){ 2, { 64, 16 } };
+        node.shape = (struct shape){ 2, { 32, 128 } };
+        a = (struct shape){ 2, { 32, 64 } };
+        b = (struct shape){ 2, { 64, 128 } };
     } else if (op == OP_CONV_DATA) {
         node.shape = a;
         a = y;
@@ -580,7 +594,7 @@ int main(void)
             struct shape a, b;
             struct node node;
             draw_winograd(ops[o], &node, &a, &b);
-            if (!gains(ctx, &node, &a, &b))
+            if (!by(ctx, "winograd", &node, &a, &b))     /* too few tiles */
                 continue;
             examined++;
             if (!examine(ctx, &node, &a, &b, false)) {
@@ -593,6 +607,23 @@ int main(void)
                "sum |a||b| (worst %.1e) and to %.0e of the largest value (%.1e)", op_info[ops[o]].name,
                WINOGRAD_CASES, WINOGRAD_BOUND, worst, WINOGRAD_LARGEST, worst_largest);
     }
+
+    int bad = 0, examined = 0;
+    for (worst = 0; examined < PRODUCT_CASES; examined++) {
+        struct shape a = { 0 }, b = { 0 };
+        struct node node;
+        draw_product(&node, &a, &b);
+        if (!by(ctx, "product", &node, &a, &b) && !by(ctx, "filter", &node, &a, &b)) {
+            tap_note("neither a product nor a sum over rows");
+            bad++;
+        }
+        if (!examine(ctx, &node, &a, &b, true)) {
+            bad++;
+            describe(&node, &a, &b);
+        }
+    }
+    tap_ok(!bad, "MATMUL: %d random products of packed matrices agree with the definition to %.0e of "
+           "sum |a||b| (worst %.1e)", PRODUCT_CASES, BOUND, worst);
 
     tap_ok(large_filter(ctx), "CONV_FILTER: [520,3,3,1024] agrees with the definition");
     for (size_t o = 0; o < COUNT(ops); o++)
