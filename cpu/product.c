@@ -185,8 +185,7 @@ static void multiply(const struct product *s, int64_t terms, const float *a, con
         u->packed(u->blis, terms, a, b, c, s->v.columns, add);
         return;
     }
-    memset(tile, 0, (size_t)(u->MR * width) * sizeof *tile);
-    (width == u->NR ? u->cols : u->cols_narrow)(terms, s->at, a, b, width, tile);
+    (width == u->NR ? u->cols : u->cols_narrow)(terms, s->at, a, b, width, tile, false);
     for (int64_t i = 0; i < rows; i++, c += s->v.columns) {
         const float *from = tile + i * width;
         if (add)
