@@ -22,7 +22,8 @@ enum {
     FEW_TILES = 48, MANY_TILES = 192,    /* of a block */
     MANY_BLOCKS = 4,             /* for some threads to share evenly, */
     SMALL_FILTER = 1 << 18,      /* if reading U so often is cheap: floats; */
-    LEAST_TILES = 24,            /* else not for blocks as small as that */
+    LEAST_TILES = 24,            /* else not for blocks as small as that, */
+    LARGE_FILTER = 1 << 22,      /* and none but one a thread, if U is larger than caches */
     BLOCK_COLUMNS = 256,         /* of M */
     BLOCK_DEPTH = 1024,          /* terms of one float sum */
     CHUNK = 16,                  /* rows of U that are made at a time */
@@ -102,6 +103,24 @@ static bool applies(const struct problem *v)
 
 /* ---- plan ------------------------------------------------------------- */
 
+/* Larger filters have larger blocks, since each block reads all of U.  What a tile is
+ * computed from, and in which order, does not depend on its block, which therefore
+ * may depend on the number of threads. */
+static int64_t tiles_of_block(const struct winograd_rows *s, int threads)
+{
+    const struct problem *v = &s->v;
+    int64_t MR = s->u->MR, u = s->f->points * s->depth * s->columns;
+    int64_t tiles = most(FEW_TILES, least(v->c * v->k / (v->c + v->k), MANY_TILES));
+    int64_t all = v->n * divide_up(s->tiling.out_h, s->f->m)
+                * divide_up(s->tiling.out_w, s->f->m);
+
+    if (u > LARGE_FILTER) {
+        int64_t blocks = divide_up(divide_up(all, tiles), threads) * threads;
+        return most(divide_up(divide_up(all, blocks), MR) * MR, LEAST_TILES);
+    }
+    return most(least(tiles, divide_up(all, MANY_BLOCKS)), u > SMALL_FILTER ? LEAST_TILES : MR);
+}
+
 static int plan(const struct cpu *cpu, const struct problem *v, void *self,
                 size_t *packed, size_t *scratch)
 {
@@ -119,13 +138,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         .first_y = data ? v->top - 2 : -v->top, .first_x = data ? v->left - 2 : -v->left,
     };
     s->v_tile = odd_lines(s->depth);
-    /* Larger filters have larger blocks, since each block reads all of U. */
-    int64_t tiles = most(FEW_TILES, least(v->c * v->k / (v->c + v->k), MANY_TILES));
-    int64_t all = v->n * divide_up(s->tiling.out_h, s->f->m)
-                * divide_up(s->tiling.out_w, s->f->m);
-    bool small = s->f->points * s->depth * s->columns <= SMALL_FILTER;
-    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), small ? s->u->MR : LEAST_TILES);
-    tiling_plan(&s->tiling, tiles, s->u->MR);
+    tiling_plan(&s->tiling, tiles_of_block(s, cpu->threads), s->u->MR);
 
     /* At least a vector of columns in each block. */
     s->panels = divide_up(s->columns, s->u->NR);
