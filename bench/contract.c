@@ -20,32 +20,13 @@
 #include "bf16.h"
 #include "isa.h"
 #include "kernels.h"
-#include "timing.h"
+#include "peak.h"
 
 static int threads = 1;
 
 static double now(void)
 {
     return seconds_of(threads);
-}
-
-/* One core's GFLOP/s in the micro-kernel. */
-static double peak(const struct ukernel *u)
-{
-    enum { DEPTH = 192, CALLS = 2000 };
-    static float a[GEMM_MAX_MR * DEPTH], b[GEMM_MAX_NR * DEPTH], c[GEMM_MAX_MR * GEMM_MAX_NR];
-    const float *rows[GEMM_MAX_MR];
-    float *to[GEMM_MAX_MR];
-    struct run run = { 0, DEPTH };
-
-    for (int i = 0; i < u->MR; i++) {
-        rows[i] = a + i * DEPTH;
-        to[i] = c + i * u->NR;
-    }
-    double start = now();
-    for (int i = 0; i < CALLS; i++)
-        u->rows(1, &run, rows, b, to, false);
-    return 2e-9 * CALLS * DEPTH * u->MR * u->NR / (now() - start);
 }
 
 /* A layer: its convolution and both partners; r 0: a product [n,c] x [c,k]. */
@@ -163,14 +144,14 @@ static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op
 
     int calls = 1 + (int)(2e8 / flop);
     for (int i = -1; good && i < repeats; i++) {
-        double top = peak(cpu->ukernel);
+        double top = peak_of(cpu->ukernel, threads);
         double seconds = run_calls(cpu, contract, calls, a, b, out, scratch);
         double other = both ? run_calls(cpu, exact, calls, a, b, out, scratch) : seconds;
         if (i < 0)
             continue;                                   /* warm-up */
         rate[i] = 1e-9 * flop * calls / seconds;
         gain[i] = other / seconds;
-        share[i] = 100 * rate[i] / (top * cpu->threads);
+        share[i] = 1e11 * rate[i] / top;
     }
     if (good)
         printf(" %8.1f %4.0f%% %4.2fx", median(rate, repeats), median(share, repeats),
@@ -206,7 +187,7 @@ int main(int argc, char **argv)
                        .precision = argc > 4 && !strcmp(argv[4], "bf16") ? EBM_BF16 : EBM_FP32 };
     printf("%s %dx%d, %s, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
            cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, blis ? "BLIS" : reason, threads,
-           threads > 1 ? "s" : "", peak(cpu.ukernel));
+           threads > 1 ? "s" : "", 1e-9 * peak_of(cpu.ukernel, 1));
     printf("%-30s %20s %20s %20s\n", "", "forward", "data", "filter");
     for (size_t i = 0; i < COUNT(layers); i++) {
         if (argc > 3 && !strstr(layers[i].name, argv[3]))

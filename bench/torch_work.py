@@ -8,7 +8,9 @@ The same weights and inputs, results compared; each repeat times both sides one
 after the other, so that a machine changing its pace changes both.  PyTorch's
 figure is the best of eager in plain and in channels-last memory and, with
 --compile, of torch.compile.  Ratios are medians of pairs, with quartiles: above 1,
-libebm is faster.  Seconds are those on the wall.  --bf16: precision bf16 against
+libebm is faster.  Seconds are those on the wall.  of peak: libebm's operations of
+contractions, by their definition and against float32 in registers, or else its bytes
+against a plain copy, as bench/work has them.  --bf16: precision bf16 against
 autocast; contractions and networks alone.  --peaks: the most memory of an update
 above that of a process that does next to nothing, instead of times.
 
@@ -181,6 +183,7 @@ class Other:
         words = self.pipe.stdout.readline().split()
         if not words or words[0] != "ready":
             raise SystemExit("%s serve %d failed" % (program, number))
+        self.counted = float(words[1]) or float(words[2])
 
     def timed(self, calls):
         start = time.perf_counter()
@@ -188,6 +191,12 @@ class Other:
         self.pipe.stdin.flush()
         self.pipe.stdout.readline()
         return (time.perf_counter() - start) / calls
+
+    def share(self, seconds):
+        """The part of the machine's peak that a run of so many seconds reaches."""
+        self.pipe.stdin.write("peak\n")
+        self.pipe.stdin.flush()
+        return self.counted / seconds / float(self.pipe.stdout.readline())
 
     def peak(self):
         """The most bytes that it ever had in memory."""
@@ -244,17 +253,18 @@ def measure(line, options, folder):
     other.timed(2)
     calls = {mode: calls_for(timed(step, 1)) for mode, step in steps.items()}
     ours_calls = calls_for(other.timed(1))
-    ours, theirs = [], {mode: [] for mode in steps}
+    ours, shares, theirs = [], [], {mode: [] for mode in steps}
     for _ in range(options.repeats):
         ours.append(other.timed(ours_calls))
+        shares.append(other.share(ours[-1]))
         for mode, step in steps.items():
             theirs[mode].append(timed(step, calls[mode]))
     other.close()
     best = min(theirs, key=lambda m: statistics.median(theirs[m]))
     ratio, low, high = quartiles([t / o for o, t in zip(ours, theirs[best])])
-    print("%-9s %-26s %10.3f %10.3f %-9s %6.2f (%.2f - %.2f) %9.1e" % (line.kind, line.name,
-          1e3 * statistics.median(ours), 1e3 * statistics.median(theirs[best]), best, ratio, low, high, error),
-          flush=True)
+    print("%-9s %-34s %10.3f %10.3f %-9s %6.2f (%.2f - %.2f) %9.1e %6.0f%%" % (line.kind, line.name,
+          1e3 * statistics.median(ours), 1e3 * statistics.median(theirs[best]), best, ratio, low, high, error,
+          100 * statistics.median(shares)), flush=True)
     return ratio
 
 
@@ -324,8 +334,8 @@ def main():
     if options.peaks:
         print("%-36s %10s %10s %6s" % ("MiB", "libebm", "PyTorch", "ratio"))
     else:
-        print("%-36s %10s %10s %-9s %6s %15s %9s" % ("ms", "libebm", "PyTorch", "its best", "ratio", "quartiles",
-                                                     "error"))
+        print("%-44s %10s %10s %-9s %6s %15s %9s %7s" % ("ms", "libebm", "PyTorch", "its best", "ratio",
+                                                         "quartiles", "error", "of peak"))
     ratios = {}
     with tempfile.TemporaryDirectory() as folder:
         bare = bare_peak(options, lines, folder) if options.peaks else 0

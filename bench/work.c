@@ -9,22 +9,26 @@
  *
  * EBM_BENCH_BACKEND names what computes instead of the CPU; it is timed on the wall.
  *
- * GB/s count what must be moved: each input read and each result written once.
- * The copy beside them is memcpy of as many bytes by as many threads, measured
- * in turn.  Figures are medians.  scaling runs both in turn, and says whether the
+ * GFLOP/s count the operations of contractions by their definition, in float32 or
+ * bfloat16, and their peak is that of float32 multiplications in registers: Winograd's
+ * algorithm may pass it.  GB/s count what must be moved: each input read and each result
+ * written once; their peak is memcpy of as many bytes by as many threads.  Peaks are
+ * measured in turn with the work, figures are medians.  scaling runs both in turn, and says whether the
  * states in their stores are then the same bits.
  *
  * serve writes a work's weights and inputs, and the result of a first run as
  * "result", to the safetensors FILE, says "ready", and then for every line with
- * a number runs the work so many times and says how many seconds that took. */
+ * a number runs the work so many times and says how many seconds that took, and for
+ * "peak" the operations or bytes a second of the peak. */
 #include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../apps/idle.h"
+#include "isa.h"
 #include "safetensors.h"
 #include "store.h"
-#include "timing.h"
+#include "peak.h"
 #include "works.h"
 
 #ifdef _OPENMP
@@ -48,6 +52,12 @@ static double now(void)
     return seconds_of(strcmp(backend_name(), "cpu") == 0 ? threads : 2);
 }
 
+/* Runs of a turn. */
+static int calls_for(double once)
+{
+    return once < 0.02 ? 1 + (int)(0.02 / (once + 1e-7)) : 1;
+}
+
 /* Seconds of a run, so often in a row that the clock is fine enough. */
 static int time_of(struct ready *r, int calls, double *seconds)
 {
@@ -58,58 +68,65 @@ static int time_of(struct ready *r, int calls, double *seconds)
     return rc;
 }
 
-static double time_of_copy(char *to, const char *from, size_t size, int calls)
-{
-    enum { PIECE = 1 << 16 };
-    long long pieces = (long long)(size / PIECE);
-    double start = seconds_of(threads);
+/* The machine's peak in what a work is counted in: operations or bytes a second. */
+struct peak {
+    const struct ukernel *ukernel;
+    char *to, *from;         /* to be copied; NULL of operations */
+    size_t half;
+    int calls;
+};
 
-    for (int i = 0; i < calls; i++) {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static) num_threads(threads)
-#endif
-        for (long long j = 0; j < pieces; j++)
-            memcpy(to + j * PIECE, from + j * PIECE, PIECE);
-        memcpy(to + pieces * PIECE, from + pieces * PIECE, size % PIECE);
-    }
-    return (seconds_of(threads) - start) / calls;
+static int peak_new(ebm_context *ctx, const struct ready *r, struct peak *p)
+{
+    *p = (struct peak){ .ukernel = ukernel_best(cpu_flags()), .calls = 1 };
+    if (r->flop > 0)
+        return EBM_OK;
+    p->half = (size_t)(r->bytes / 2);
+    p->from = mem_new(ctx, p->half + 1, 1);
+    p->to = mem_new(ctx, p->half + 1, 1);
+    if (!p->from || !p->to)
+        return EBM_ERR_NOMEM;
+    p->calls = calls_for(time_of_copy(p->to, p->from, p->half, 1, threads));
+    return EBM_OK;
+}
+
+static double peak_now(const struct peak *p)
+{
+    return p->from ? 2 * (double)p->half / time_of_copy(p->to, p->from, p->half, p->calls, threads)
+                   : peak_of(p->ukernel, threads);
+}
+
+static void peak_free(ebm_context *ctx, struct peak *p)
+{
+    mem_free(ctx, p->from);
+    mem_free(ctx, p->to);
 }
 
 /* Prints the line of a work. */
 static int measure(ebm_context *ctx, ebm_backend *device, const struct work *work, int repeats)
 {
-    double ours[MAX_REPEATS], copy[MAX_REPEATS], share[MAX_REPEATS], once = 0;
+    double ours[MAX_REPEATS], top[MAX_REPEATS], share[MAX_REPEATS], once = 0;
     struct ready r;
+    struct peak peak = { 0 };
     int rc = ready_new(device, work, precision, &r);
-    size_t half = (size_t)(r.bytes / 2);
-    char *from = mem_new(ctx, half + 1, 1), *to = mem_new(ctx, half + 1, 1);
 
-    if (rc >= 0 && (!from || !to))
-        rc = EBM_ERR_NOMEM;
-    if (rc >= 0 && (rc = time_of(&r, 1, &once)) >= 0)
-        rc = time_of(&r, 1, &once);
-    int calls = once < 0.02 ? 1 + (int)(0.02 / (once + 1e-7)) : 1;
-    if (rc >= 0)
-        time_of_copy(to, from, half, 1);
+    if (rc >= 0 && (rc = time_of(&r, 1, &once)) >= 0 && (rc = time_of(&r, 1, &once)) >= 0)
+        rc = peak_new(ctx, &r, &peak);
+    const double counted = r.flop > 0 ? r.flop : r.bytes;
     for (int i = 0; rc >= 0 && i < repeats; i++) {
-        if ((rc = time_of(&r, calls, &ours[i])) < 0)
+        if ((rc = time_of(&r, calls_for(once), &ours[i])) < 0)
             break;
-        copy[i] = time_of_copy(to, from, half, calls);
-        share[i] = 100 * copy[i] / ours[i];
+        top[i] = peak_now(&peak);
+        share[i] = 100 * counted / ours[i] / top[i];
     }
     if (rc >= 0) {
         double s = median(ours, repeats);
-        printf("%-9s %-26s %10.3f", kind_names[work->kind], work->name, 1e3 * s);
-        if (r.flop > 0)
-            printf(" %9.1f", 1e-9 * r.flop / s);
-        else
-            printf(" %9s %8.1f %8.1f %5.0f%%", "", 1e-9 * r.bytes / s,
-                   1e-9 * r.bytes / median(copy, repeats), median(share, repeats));
-        printf("\n");
+        printf("%-9s %-34s %10.3f %9.1f %-7s %9.1f %5.0f%%\n", kind_names[work->kind], work->name, 1e3 * s,
+               1e-9 * counted / s, r.flop > 0 ? "GFLOP/s" : "GB/s", 1e-9 * median(top, repeats),
+               median(share, repeats));
         fflush(stdout);
     }
-    mem_free(ctx, from);
-    mem_free(ctx, to);
+    peak_free(ctx, &peak);
     ready_free(&r);
     return rc;
 }
@@ -118,8 +135,7 @@ static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char 
 {
     int rc = EBM_OK;
 
-    printf("%s\n%-36s %10s %9s %8s %8s %6s\n", ebm_backend_describe(device), "", "ms", "GFLOP/s",
-           "GB/s", "copy", "share");
+    printf("%s\n%-44s %10s %17s %9s %6s\n", ebm_backend_describe(device), "", "ms", "rate", "peak", "share");
     for (int i = 0; rc >= 0 && i < n_works; i++) {
         char line[NAME_SIZE];
         snprintf(line, sizeof line, "%s %s", kind_names[works[i].kind], works[i].name);
@@ -257,20 +273,26 @@ static int serve(ebm_context *ctx, ebm_backend *device, int number, const char *
     const float noise = 0.01f;
     char line[32];
     struct ready r;
+    struct peak peak = { 0 };
     int rc = ready_new(device, &works[number], precision, &r);
 
     if (rc >= 0)
         rc = write_files(ctx, &r, &works[number], path);
     if (rc >= 0 && works[number].kind == LANGEVIN)
         rc = ebm_program_set(r.program, "noise", &noise, sizeof noise);
-    if (rc >= 0)
+    if (rc >= 0 && (rc = peak_new(ctx, &r, &peak)) >= 0)
         printf("ready %g %g\n", r.flop, r.bytes);
     while (rc >= 0 && fflush(stdout) == 0 && fgets(line, sizeof line, stdin)) {
+        if (!strcmp(line, "peak\n")) {
+            printf("%g\n", peak_now(&peak));
+            continue;
+        }
         int calls = atoi(line);
         double seconds;
         if ((rc = time_of(&r, calls > 0 ? calls : 1, &seconds)) >= 0)
             printf("%.9f\n", seconds);
     }
+    peak_free(ctx, &peak);
     ready_free(&r);
     return rc;
 }
