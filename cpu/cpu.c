@@ -63,14 +63,6 @@ static int threads_of(int wanted)
 #endif
 }
 
-/* Whether the environment asks for sums of products alone: EBM_EXACT, not 0. */
-static bool exact_wanted(void)
-{
-    const char *exact = getenv("EBM_EXACT");
-
-    return exact && *exact && strcmp(exact, "0") != 0;
-}
-
 static void cpu_close(ebm_backend *base)
 {
     struct backend *b = (struct backend *)base;

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: ISC */
 #include "config.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "profile.h"
 
@@ -22,6 +23,13 @@ static const char choices[] = "auto, cpu, vulkan or vulkan:N";
 #else
 static const char choices[] = "auto or cpu";
 #endif
+
+bool exact_wanted(void)
+{
+    const char *exact = getenv("EBM_EXACT");
+
+    return exact && *exact && strcmp(exact, "0") != 0;
+}
 
 /* Of a backend that "auto" took: why not a better one. */
 static void tell_missed(ebm_backend *backend, const char *missed)

@@ -72,6 +72,8 @@ int cpu_open(ebm_context *ctx, const char *device, int threads, ebm_backend **ba
 int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend);
 /* How many devices "name:N" can name. */
 int vulkan_count(ebm_context *ctx);
+/* Whether the environment asks for sums of products alone: EBM_EXACT, not 0. */
+bool exact_wanted(void);
 /* Whether there may be a GPU, found without the drivers being loaded. */
 bool vulkan_likely(void);
 

@@ -43,7 +43,7 @@ layout(constant_id = 2) const uint BN = 64;
 layout(constant_id = 3) const bool A_ALONG = true;
 layout(constant_id = 4) const bool B_ALONG = true;
 layout(constant_id = 5) const bool STORED = true;    // is C read by others?
-layout(constant_id = 6) const bool ROUNDED = false;  // operands to bfloat16, see below
+layout(constant_id = 6) const bool ROUNDED = false;  // operands to bfloat16
 const uint BK = 16, THREADS = 128, ROWS = 16, COLUMNS = 8;
 const uint TM = BM / ROWS, TN = BN / COLUMNS;
 const uint PM = BM + 1, PN = BN + 1;         // + 1: no bank conflicts
@@ -78,17 +78,6 @@ ivec4 tap_of(uint i)
     int r = rs / p[TAPS], s = rs % p[TAPS];
 
     return ivec4(r * p[DILATION], s * p[DILATION + 1], c, rs);
-}
-
-// With precision bf16: to nearest, ties to even.
-float rounded(float a)
-{
-    uint bits = floatBitsToUint(a);
-
-    if (!ROUNDED)
-        return a;
-    bits = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u);
-    return uintBitsToFloat(bits & 0xffff0000u);
 }
 
 float gathered(uint operand_at, ivec4 x, ivec4 t)
@@ -149,7 +138,7 @@ void main()
                 a = ROLE == CONV || ROLE == CONV_DATA
                   ? gathered(a0, pixel[m], tap[k])
                   : REAL(0, a0 + (m0 + m) * uint(p[A_M]) + (k0 + k) * uint(p[A_K]));
-            As[k * PM + m] = rounded(a);
+            As[k * PM + m] = rounded(a, ROUNDED);
         }
         for (uint e = t; e < BN * BK; e += THREADS) {
             uint n = B_ALONG ? e / BK : e % BN, k = B_ALONG ? e % BK : e / BN;
@@ -162,7 +151,7 @@ void main()
                 else
                     b = REAL(1, b0 + (k0 + k) * uint(p[B_K]) + (n0 + n) * uint(p[B_N]));
             }
-            Bs[k * PN + n] = rounded(b);
+            Bs[k * PN + n] = rounded(b, ROUNDED);
         }
         barrier();
         for (uint k = 0; k < BK; k++) {

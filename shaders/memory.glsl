@@ -27,6 +27,17 @@ layout(std430, binding = 1) buffer Memory { uint w[]; } at[BUFFERS];
 #define BYTE(k, i) BYTE_IN(k, k, i)
 #define PUT_BYTE(k, i, value) PUT_BYTE_IN(k, k, i, value)
 
+// With precision bf16 operands become bfloat16: to nearest, ties to even.
+float rounded(float a, bool wanted)
+{
+    uint bits = floatBitsToUint(a);
+
+    if (!wanted)
+        return a;
+    bits = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u);
+    return uintBitsToFloat(bits & 0xffff0000u);
+}
+
 // Work is numbered along x; beyond what x can count, y goes on.
 uint invocation()
 {

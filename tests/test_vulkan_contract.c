@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: ISC
  *
+ * Winograd's algorithm is forced on shapes that it would not pay for.
  * Epilogues are part of the dispatch that makes what they read, where the device has
  * descriptors enough; a minimal device (EBM_VULKAN_LIMITS) has not. */
 #include "config.h"
@@ -94,6 +95,115 @@ static void test_epilogue(ebm_backend *backend, enum kind kind, bool stored)
     ebm_store_free(store);
 }
 
+/* ---- Winograd's algorithm ---- */
+
+static const struct winograd_rules always = { 1e9, 1 };  /* whatever the work, in small blocks */
+/* Elementwise results are held against their own size, not against the largest. */
+static const double EPILOGUE_TOLERANCE = 3e-5;
+
+/* One of shapes that end within tiles or not, with borders or without; of some F(2x2)
+ * is chosen, of some F(4x4). */
+static const struct winograd_case {
+    int64_t n, h, w, c, k;
+    int pad, dispatches;                 /* without an epilogue; 0: the definition */
+} winograd_cases[] = {
+    { 2, 2, 2, 16, 16, 1, 4 }, { 2, 8, 8, 16, 24, 1, 4 }, { 3, 7, 5, 20, 17, 1, 4 },
+    { 1, 6, 9, 16, 16, 0, 4 }, { 1, 5, 4, 33, 16, 2, 4 }, { 5, 4, 4, 130, 18, 1, 4 },
+    { 40, 8, 8, 16, 16, 1, 10 },         /* three blocks of tiles */
+    { 1, 8, 8, 15, 16, 1, 0 }, { 1, 8, 8, 16, 15, 1, 0 },
+};
+
+static double run_winograd(ebm_backend *backend, const struct winograd_case *v, bool data, bool behind,
+                           enum ebm_precision precision)
+{
+    const ebm_conv_spec spec = { { 1, 1 }, { v->pad, v->pad, v->pad, v->pad }, { 1, 1 }, 1 };
+    const int64_t y = v->h + 2 * v->pad - 2, x_of_y = v->w + 2 * v->pad - 2;
+    const int64_t x[] = { v->n, v->h, v->w, v->c }, f[] = { v->k, 3, 3, v->c };
+    const int64_t dy[] = { v->n, y, x_of_y, v->k };
+    struct trial t;
+    ebm_store *store;
+
+    if (ebm_store_new(backend, &store) < 0)
+        exit(99);
+    ebm_store_precision(store, precision);
+    trial_open(&t, store, 11);
+    ebm_val from = trial_input(&t, EBM_F32, 4, data ? dy : x, -1, 1);
+    ebm_val filter = trial_input(&t, EBM_F32, 4, f, -1, 1);
+    ebm_val a = data ? ebm_conv_data(t.g, from, filter, &spec, v->h, v->w) : ebm_conv(t.g, from, filter, &spec);
+    ebm_val out[2] = { a, 0 };
+    int n = 1;
+    if (behind) {
+        const struct shape s = node_of(t.g, a)->shape;
+        out[n++] = ebm_relu(t.g, ebm_sub(t.g, a, trial_input(&t, EBM_F32, 4, s.n, -1, 1)));
+    }
+    struct answer answer = device_run(&t, n, out);
+    double error = answer.bytes ? device_error(&t, n, out, &answer, NULL) : 1;
+    free(answer.bytes);
+    trial_close(&t);
+    ebm_store_free(store);
+    return error;
+}
+
+static void test_winograd(ebm_backend *backend)
+{
+    struct vk *vk = (struct vk *)backend;
+    const struct winograd_rules usual = vk->winograd;
+    double worst = 0, worst_behind = 0, worst_bf16 = 0;
+    bool behind = vk->limits.buffers > 11, as_told = true;
+
+    vk->winograd = always;
+    for (size_t i = 0; i < COUNT(winograd_cases); i++) {
+        const struct winograd_case *v = &winograd_cases[i];
+        size_t want = v->dispatches ? (size_t)v->dispatches : 1;
+        for (int data = 0; data < 2; data++)
+            for (int group = 0; group < 2; group++) {
+                double error = run_winograd(backend, v, data, group, EBM_FP32);
+                if (n_dispatches != want + (group && !behind)) {
+                    tap_note("case %zu: %zu dispatches", i, n_dispatches);
+                    as_told = false;
+                }
+                *(group ? &worst_behind : &worst) = fmax(group ? worst_behind : worst, error);
+            }
+        worst_bf16 = fmax(worst_bf16, run_winograd(backend, v, i % 2, false, EBM_BF16));
+    }
+    tap_ok(worst <= TOLERANCE, "Winograd's convolutions and their adjoints (worst %.1e)", worst);
+    tap_ok(worst_behind <= EPILOGUE_TOLERANCE, "and what is behind them (worst %.1e)", worst_behind);
+    tap_ok(as_told, "are done where 3x3 filters have 16 channels, with their epilogues");
+    tap_ok(worst_bf16 <= TOLERANCE, "and with precision bf16 (worst %.1e)", worst_bf16);
+    vk->winograd = usual;
+}
+
+/* Dispatches of a convolution of `channels` to as many, which is compiled and not run. */
+static size_t dispatches_of(ebm_backend *backend, int64_t images, int64_t size, int64_t channels)
+{
+    const ebm_conv_spec spec = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 };
+    const int64_t x[] = { images, size, size, channels }, f[] = { channels, 3, 3, channels };
+    ebm_program *program = NULL;
+    ebm_store *store;
+    ebm_graph *g;
+
+    if (ebm_store_new(backend, &store) < 0 || ebm_store_alloc(store, 1) < 0 || ebm_graph_new(store, &g) < 0)
+        exit(99);
+    ebm_val y = ebm_conv(g, ebm_feed(g, "x", EBM_F32, 4, x), ebm_feed(g, "f", EBM_F32, 4, f), &spec);
+    if (ebm_compile(g, 1, &y, &program) < 0)
+        n_dispatches = 0;
+    ebm_program_free(program);
+    ebm_graph_free(g);
+    ebm_store_free(store);
+    return n_dispatches;
+}
+
+static void test_choice(ebm_backend *backend)
+{
+    struct vk *vk = (struct vk *)backend;
+
+    tap_ok(dispatches_of(backend, 64, 16, 128) == 7, "many channels: Winograd's algorithm, in two blocks");
+    tap_ok(dispatches_of(backend, 64, 16, 32) == 1, "few channels: the definition");
+    tap_ok(dispatches_of(backend, 8, 4, 256) <= 2, "few pixels for large filters: the definition");
+    vk->winograd.share = 0;
+    tap_ok(dispatches_of(backend, 64, 16, 128) == 1, "with EBM_EXACT: the definition");
+}
+
 /* ---- precision bf16: operations are held against the oracle by test_ops ---- */
 
 static const double BF16_TOLERANCE = 1e-3;
@@ -169,6 +279,8 @@ static void test_device(ebm_context *ctx)
         test_epilogue(backend, kind, false);
         test_epilogue(backend, kind, true);
     }
+    test_winograd(backend);
+    test_choice(backend);
     backend->v = real;
     test_bf16(ctx, backend);
     ebm_backend_free(backend);
@@ -181,6 +293,11 @@ int main(void)
     if (ebm_context_new(NULL, &ctx) < 0)
         exit(99);
     test_device(ctx);
+    setenv("EBM_EXACT", "1", 1);
+    ebm_backend *exact = device_backend(ctx, DEVICE);
+    tap_ok(!(((struct vk *)exact)->winograd.share > 0), "EBM_EXACT forbids Winograd's algorithm");
+    ebm_backend_free(exact);
+    unsetenv("EBM_EXACT");
     setenv("EBM_VULKAN_LIMITS", "minimum", 1);
     test_device(ctx);
     ebm_context_free(ctx);

@@ -143,6 +143,10 @@ static double work_of(VkPhysicalDeviceType type)
          : type == VK_PHYSICAL_DEVICE_TYPE_CPU ? 5e8 : 5e9;
 }
 
+/* Gains below a tenth are not worth any error.  Blocks as large as second caches, but
+ * enough to keep a GPU busy. */
+static const struct winograd_rules winograd_rules = { 0.9, 1 << 25 };
+
 /* So little that the smallest training takes several submissions. */
 static const double LITTLE_WORK = 1 << 15;
 
@@ -239,6 +243,9 @@ int device_open(struct vk *vk, const char *device)
     if ((rc = has_extension(vk, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, &vk->budget)) < 0)
         return rc;
     set_limits(vk, &p, more.maxMemoryAllocationSize);
+    vk->winograd = winograd_rules;
+    if (exact_wanted())
+        vk->winograd.share = 0;
     vk->base.piece = vk->limits.piece;
     memcpy(vk->uuid, p.pipelineCacheUUID, sizeof vk->uuid);
     snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s",

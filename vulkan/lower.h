@@ -107,14 +107,28 @@ int lower_window(const struct lowering *l);
 int lower_resample(const struct lowering *l);
 int lower_index(const struct lowering *l);
 int lower_contract(const struct lowering *l);
+/* m[point][tile][column] = v[point][tile][depth] u[point]; turned: of u the columns are
+ * next to each other, not the terms. */
+struct point_products {
+    int64_t points, tiles, depth, columns;
+    struct span v, u, m;
+    bool turned;
+};
+int lower_points(struct device_program *p, const struct point_products *q);
+/* Pixels along a side of the tiles by which Winograd's algorithm makes the result, or
+ * 0: it does not apply, or does not pay. */
+int winograd_size(const struct lowering *l);
+int lower_winograd(const struct lowering *l, int size, bool rounded);
 /* Does the contraction end in one dispatch that can take the group as its epilogue? */
 bool contract_takes(const struct lowering *l, const struct ew_group *g);
 int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
-/* The group as the epilogue of gemm.comp: the shader that has room for it, or
- * SHADER_COUNT; and what it adds to a draft that has all its own. */
-enum { GEMM_CONSTANTS = 8, GEMM_OPERANDS = 3 };
-enum shader group_behind(const struct vk *vk, const struct ew_group *g);
-void group_append(const struct device_program *p, const struct ew_group *g, struct draft_dispatch *d);
+/* The group as an epilogue of gemm.comp or winograd.comp: is there a shader that has
+ * room for it?  What it adds to a draft that has all its own: the shader, too. */
+enum behind { BEHIND_GEMM, BEHIND_WINOGRAD, BEHIND_COUNT };
+enum { BEHIND_CONSTANTS = 8, BEHIND_OPERANDS = 3 };
+bool group_behind(const struct vk *vk, const struct ew_group *g, enum behind behind);
+void group_append(const struct device_program *p, const struct ew_group *g, enum behind behind,
+                  struct draft_dispatch *d);
 /* Has the device descriptors enough for the group? */
 bool group_binds(struct device_program *p, const struct ew_group *g, const struct span *raw);
 /* Elements of the memory that an input of a group spans. */

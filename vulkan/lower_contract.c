@@ -23,6 +23,7 @@ struct product {
     bool a_along, b_along;
     int64_t image[3], grid[2], taps, channels;        /* what is gathered */
     int64_t c, k;            /* channels of convolutions' images x and y */
+    int64_t results;
 };
 
 static void set_matmul(const struct lowering *l, struct product *v)
@@ -116,6 +117,7 @@ static struct tiling tiling_of(const struct product *v)
 
 static void set_product(const struct lowering *l, struct product *v)
 {
+    v->results = shape_count(&l->node->shape);
     if (l->node->op == OP_MATMUL)
         set_matmul(l, v);
     else
@@ -135,48 +137,75 @@ static bool rounds(const struct lowering *l, const struct product *v)
 
 bool contract_takes(const struct lowering *l, const struct ew_group *g)
 {
+    const struct vk *vk = l->program->vk;
     struct product v = { 0 };
 
+    if (winograd_size(l))
+        return group_behind(vk, g, BEHIND_WINOGRAD);
     set_product(l, &v);
-    return tiling_of(&v).parts == 1 && group_behind(l->program->vk, g) != SHADER_COUNT;
+    return tiling_of(&v).parts == 1 && group_behind(vk, g, BEHIND_GEMM);
+}
+
+/* Constants and parameters of all but an epilogue. */
+static void put_product(const struct product *v, const struct tiling *t, bool stored, bool rounded,
+                        const ebm_conv_spec *spec, struct draft_dispatch *d)
+{
+    const uint32_t constants[] = { v->role, (uint32_t)t->BM, (uint32_t)t->BN, v->a_along, v->b_along,
+        stored, rounded };
+    const int64_t params[] = { v->M, v->N, v->K, t->part, t->parts, v->batches, v->a_m, v->a_k, v->a_z,
+        v->b_n, v->b_k, v->b_z, v->c_m, v->c_z, v->results, v->image[0], v->image[1], v->image[2],
+        v->grid[0], v->grid[1], v->taps, v->channels };
+
+    for (size_t i = 0; i < COUNT(constants); i++)
+        draft_constant(d, constants[i]);
+    for (size_t i = 0; i < COUNT(params); i++)
+        draft_param(d, params[i]);
+    for (int i = 0; i < 6; i++)
+        draft_param(d, !spec ? 0 : i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2] : spec->dilation[i - 4]);
+    d->groups = (uint64_t)(t->tiles * t->parts);
+    d->work = 2.0 * (double)v->K * (double)(t->tiles * t->BM * t->BN);
 }
 
 int lower_contract(const struct lowering *l)
 {
-    const ebm_conv_spec *spec = &l->node->attr.conv;
     struct product v = { 0 };
     struct draft_dispatch d = { .shader = SHADER_GEMM };
-    int64_t results = shape_count(&l->node->shape);
     bool stored = !l->epilogue || l->step->stored;
     struct span out = l->out;
-    int rc;
+    int rc, size;
 
     set_product(l, &v);
+    if ((size = winograd_size(l)))
+        return lower_winograd(l, size, rounds(l, &v));
     struct tiling t = tiling_of(&v);
     if (t.parts > 1)
-        out = written(span_scratch(l->program, (size_t)(results * t.parts) * sizeof(float)));
+        out = written(span_scratch(l->program, (size_t)(v.results * t.parts) * sizeof(float)));
     d.operands[0] = l->in[v.role == CONV_FILTER];     /* A is y, B is of x */
     d.operands[1] = l->in[v.role != CONV_FILTER];
     if (stored)
         d.operands[2] = out;
-    const uint32_t constants[] = { v.role, (uint32_t)t.BM, (uint32_t)t.BN, v.a_along, v.b_along, stored,
-        rounds(l, &v) };
-    for (size_t i = 0; i < COUNT(constants); i++)
-        draft_constant(&d, constants[i]);
-    const int64_t params[] = { v.M, v.N, v.K, t.part, t.parts, v.batches, v.a_m, v.a_k, v.a_z, v.b_n,
-        v.b_k, v.b_z, v.c_m, v.c_z, results, v.image[0], v.image[1], v.image[2], v.grid[0],
-        v.grid[1], v.taps, v.channels };
-    for (size_t i = 0; i < COUNT(params); i++)
-        draft_param(&d, params[i]);
-    for (int i = 0; i < 6; i++)
-        draft_param(&d, v.role == MATMUL ? 0 : i < 2 ? spec->stride[i] : i < 4 ? spec->pad[i - 2]
-                                                                               : spec->dilation[i - 4]);
+    put_product(&v, &t, stored, rounds(l, &v), v.role == MATMUL ? NULL : &l->node->attr.conv, &d);
     if (l->epilogue)
-        group_append(l->program, l->epilogue, &d);
-    d.groups = (uint64_t)(t.tiles * t.parts);
-    d.work = 2.0 * (double)v.K * (double)(t.tiles * t.BM * t.BN);
+        group_append(l->program, l->epilogue, BEHIND_GEMM, &d);
     if ((rc = draft_emit(l->program, &d)) < 0 || t.parts == 1)
         return rc;
     out.write = false;
-    return lower_parts(l->program, out, l->out, results, t.parts, false);
+    return lower_parts(l->program, out, l->out, v.results, t.parts, false);
+}
+
+/* Points are enough to keep a GPU busy: k is not split. */
+int lower_points(struct device_program *p, const struct point_products *q)
+{
+    struct product v = { .role = MATMUL, .M = q->tiles, .N = q->columns, .K = q->depth, .batches = q->points,
+        .a_m = q->depth, .a_k = 1, .a_z = q->tiles * q->depth, .a_along = true,
+        .b_n = q->turned ? 1 : q->depth, .b_k = q->turned ? q->columns : 1,
+        .b_z = q->columns * q->depth, .b_along = !q->turned,
+        .c_m = q->columns, .c_z = q->tiles * q->columns, .results = q->points * q->tiles * q->columns };
+    struct draft_dispatch d = { .shader = SHADER_GEMM, .operands = { q->v, q->u, written(q->m) } };
+    struct tiling t = { .BM = tile_of(v.M), .BN = tile_of(v.N), .part = (v.K + DEPTH - 1) / DEPTH * DEPTH,
+                        .parts = 1 };
+
+    t.tiles = ((v.M + t.BM - 1) / t.BM) * ((v.N + t.BN - 1) / t.BN) * v.batches;
+    put_product(&v, &t, true, false, NULL, &d);
+    return draft_emit(p, &d);
 }

@@ -13,13 +13,15 @@ enum { FIRST_INPUT = 1, FIRST_OUTPUT = 26, FIRST_SLOT = 38, FREE_SLOT = 31 };
 
 static const struct capacity {
     enum shader shader, few; /* few: for devices without descriptors for all operands */
-    enum shader epilogue;
+    enum shader behind[BEHIND_COUNT];
     int inputs, outputs, slots;
 } capacities[] = {
-    { SHADER_GROUP_SMALL, SHADER_GROUP_SMALL_FEW, SHADER_GEMM_SMALL, 6, 2, 20 },
-    { SHADER_GROUP_MIDDLE, SHADER_GROUP_MIDDLE_FEW, SHADER_GEMM_MIDDLE, 12, 4, 60 },
-    { SHADER_GROUP_LARGE, SHADER_GROUP_LARGE_FEW, SHADER_COUNT, EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS,
-      EW_MAX_INSTRS },
+    { SHADER_GROUP_SMALL, SHADER_GROUP_SMALL_FEW, { SHADER_GEMM_SMALL, SHADER_WINOGRAD_SMALL },
+      6, 2, 20 },
+    { SHADER_GROUP_MIDDLE, SHADER_GROUP_MIDDLE_FEW, { SHADER_GEMM_MIDDLE, SHADER_WINOGRAD_MIDDLE },
+      12, 4, 60 },
+    { SHADER_GROUP_LARGE, SHADER_GROUP_LARGE_FEW, { SHADER_COUNT, SHADER_COUNT },
+      EW_MAX_INPUTS + 1, EW_MAX_OUTPUTS, EW_MAX_INSTRS },
 };
 
 static enum mode mode_of(const struct ew_group *g, const struct ew_input *in)
@@ -151,24 +153,24 @@ static void put_space(const struct ew_group *g, const struct iteration *s, struc
             draft_param(d, a < s->rank ? s->stride[i][a] : 0);
 }
 
-enum shader group_behind(const struct vk *vk, const struct ew_group *g)
+bool group_behind(const struct vk *vk, const struct ew_group *g, enum behind behind)
 {
-    enum shader shader = capacity_for(g, g->n_in)->epilogue;
+    enum shader shader = capacity_for(g, g->n_in)->behind[behind];
 
-    return shader != SHADER_COUNT && (uint32_t)shader_buffers(shader) + 1 <= vk->limits.buffers
-         ? shader : SHADER_COUNT;
+    return shader != SHADER_COUNT && (uint32_t)shader_buffers(shader) + 1 <= vk->limits.buffers;
 }
 
-void group_append(const struct device_program *p, const struct ew_group *g, struct draft_dispatch *d)
+void group_append(const struct device_program *p, const struct ew_group *g, enum behind behind,
+                  struct draft_dispatch *d)
 {
     const struct capacity *c = capacity_for(g, g->n_in);
     struct iteration s = { 0 };
 
     make_space(g, &s);
-    d->shader = c->epilogue;
-    d->n_constants = GEMM_CONSTANTS + FIRST_SLOT + 2 * c->slots;
-    put_program(g, c, &s, false, d->constants + GEMM_CONSTANTS);
-    put_operands(p, g, NULL, c->inputs, d->operands + GEMM_OPERANDS);
+    d->shader = c->behind[behind];
+    d->n_constants = BEHIND_CONSTANTS + FIRST_SLOT + 2 * c->slots;
+    put_program(g, c, &s, false, d->constants + BEHIND_CONSTANTS);
+    put_operands(p, g, NULL, c->inputs, d->operands + BEHIND_OPERANDS);
     put_space(g, &s, d);
 }
 

@@ -53,6 +53,15 @@ static const uint32_t gemm_small[] = {
 static const uint32_t gemm_middle[] = {
 #include "shaders/gemm_middle.inc"
 };
+static const uint32_t winograd_words[] = {
+#include "shaders/winograd.inc"
+};
+static const uint32_t winograd_small[] = {
+#include "shaders/winograd_small.inc"
+};
+static const uint32_t winograd_middle[] = {
+#include "shaders/winograd_middle.inc"
+};
 
 static const struct {
     const char *name;
@@ -75,6 +84,9 @@ static const struct {
     [SHADER_GEMM] = { "gemm", gemm_words, sizeof gemm_words, 3, 3 },
     [SHADER_GEMM_SMALL] = { "gemm (small epilogue)", gemm_small, sizeof gemm_small, 3 + 8, 3 + 8 },
     [SHADER_GEMM_MIDDLE] = { "gemm (middle epilogue)", gemm_middle, sizeof gemm_middle, 3 + 16, 3 + 16 },
+    [SHADER_WINOGRAD] = { "winograd", winograd_words, sizeof winograd_words, 3, 3 },
+    [SHADER_WINOGRAD_SMALL] = { "winograd (small epilogue)", winograd_small, sizeof winograd_small, 3 + 8, 3 + 8 },
+    [SHADER_WINOGRAD_MIDDLE] = { "winograd (middle epilogue)", winograd_middle, sizeof winograd_middle, 3 + 16, 3 + 16 },
 };
 
 struct pipeline {

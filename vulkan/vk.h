@@ -75,7 +75,8 @@ enum shader {
     SHADER_GROUP_SMALL, SHADER_GROUP_MIDDLE, SHADER_GROUP_LARGE,
     SHADER_GROUP_SMALL_FEW, SHADER_GROUP_MIDDLE_FEW, SHADER_GROUP_LARGE_FEW, SHADER_RANDOM,
     SHADER_MOVE, SHADER_REDUCE, SHADER_WINDOW, SHADER_RESAMPLE, SHADER_INDEX, SHADER_GEMM,
-    SHADER_GEMM_SMALL, SHADER_GEMM_MIDDLE, SHADER_COUNT
+    SHADER_GEMM_SMALL, SHADER_GEMM_MIDDLE,
+    SHADER_WINOGRAD, SHADER_WINOGRAD_SMALL, SHADER_WINOGRAD_MIDDLE, SHADER_COUNT
 };
 struct shader_state {
     VkShaderModule module;
@@ -112,6 +113,10 @@ struct vk {
         double work;         /* operations of a submission, see submit.c */
     } limits;
     bool pretends;           /* to these limits */
+    struct winograd_rules {
+        double share;        /* it is taken where it is less of the definition's work; 0: never */
+        size_t block;        /* bytes of transforms at once */
+    } winograd;
     bool budget;             /* VK_EXT_memory_budget is there */
     bool shared;             /* the host sees the device's memory: no staging */
     bool lost;
