@@ -7,13 +7,20 @@
  *
  *   got ... | got's address, size | block, aligned to 64 bytes ...
  */
+#include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef HAVE_SYS_MMAN_H
+#include <sys/mman.h>
+#endif
 #include "context.h"
-#include "config.h"
 
 enum { ALIGNMENT = 64, MESSAGE_SIZE = 1024 };
+
+/* Blocks from this size on have pages of this size inside, if the system has them: they
+ * are made with a 512th of the faults, and found with as many fewer misses. */
+enum { LARGE_BLOCK = 4 << 20, LARGE_PAGE = 2 << 20 };
 
 struct block {
     void *got;
@@ -26,10 +33,27 @@ struct ebm_context {
     char message[MESSAGE_SIZE];
 };
 
+/* The whole pages inside a block; where that is refused, the block is as good. */
+static void want_large_pages(char *at, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t first = ((uintptr_t)at + LARGE_PAGE - 1) / LARGE_PAGE, end = ((uintptr_t)at + size) / LARGE_PAGE;
+
+    madvise((void *)(first * LARGE_PAGE), (end - first) * LARGE_PAGE, MADV_HUGEPAGE);
+#else
+    (void)at;
+    (void)size;
+#endif
+}
+
 static void *host_alloc(void *user, size_t size)
 {
+    void *block = malloc(size);
+
     (void)user;
-    return malloc(size);
+    if (block && size >= LARGE_BLOCK)
+        want_large_pages(block, size);
+    return block;
 }
 
 static void host_release(void *user, void *ptr)
