@@ -1,4 +1,5 @@
-/* test_memory.c - what a dry run says of memory is what the run then takes.
+/* test_memory.c - what a dry run says of memory is what the run then takes; limits on
+ * training and sampling are kept to.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -15,7 +16,7 @@
 #include "tap.h"
 
 static const double ERROR = 0.05;
-enum { COMMAND_SIZE = 2000 };
+enum { COMMAND_SIZE = 2000, NPY_HEADER = 192 };
 
 #define SMALL "apps/ebm-train --backend cpu --threads 2 --seed 1 --quiet --data shapes:64 "
 #define SHORT "--steps 2 --set grid.every=0 --set grid.images=4 --set sample.batch=4 --set sample.steps=2 "
@@ -115,6 +116,49 @@ static void test_limit(double bare)
     tap_ok(strstr(text, "at least") && strstr(text, "of 32 images at a time"), "too little: it says how much would do");
 }
 
+/* The pixels of two arrays of images; -1: they are not as many, or none. */
+static double largest_difference(const char *a_path, const char *b_path)
+{
+    FILE *a = fopen(a_path, "rb"), *b = fopen(b_path, "rb");
+    float x, y;
+    double most = -1;
+
+    if (a && b && !fseek(a, NPY_HEADER, SEEK_SET) && !fseek(b, NPY_HEADER, SEEK_SET))
+        while (fread(&x, sizeof x, 1, a) == 1)
+            most = fread(&y, sizeof y, 1, b) == 1 ? fmax(most, fabs((double)x - y)) : INFINITY;
+    if (a)
+        fclose(a);
+    if (b)
+        fclose(b);
+    return isfinite(most) ? most : -1;
+}
+
+/* Sampling within half of what it would take: a part of the batch is chosen, said, and
+ * kept to, and the images are the same but for roundings. */
+static void test_sampling_limit(double bare)
+{
+#define SAMPLE "apps/ebm-sample memory.tmp/model.safetensors --backend cpu --threads 2 --seed 1 -n 32 " \
+    "--set sample.batch=32 --set sample.steps=2 "
+    static char text[1 << 16];
+    char command[COMMAND_SIZE];
+
+    double trained = run("rm -rf memory.tmp; " CD "--set batch=4 --out memory.tmp", text, sizeof text);
+    double whole = run(SAMPLE "--quiet --out memory.tmp/whole.npy", text, sizeof text) - bare;
+    if (!tap_ok(trained > 0 && whole > 0, "a model is sampled from, with %.1f MiB", whole / 1048576))
+        tap_note("%s", text);
+    const double limit = floor(whole / 2);
+    snprintf(command, sizeof command, SAMPLE "--max-mem %.0f --out memory.tmp/parts.npy", limit);
+    double took = run(command, text, sizeof text) - bare;
+    tap_ok(took > 0 && took <= limit * (1 + ERROR), "ebm-sample --max-mem: of %.1f MiB allowed %.1f are taken",
+           limit / 1048576, took / 1048576);
+    tap_ok(strstr(text, "batches of 32 are computed") && strstr(text, "at a time"), "it says in which parts");
+    double difference = largest_difference("memory.tmp/whole.npy", "memory.tmp/parts.npy");
+    tap_ok(difference >= 0 && difference < 1e-4, "and draws the same images, to %.0e", difference);
+    tap_ok(run(SAMPLE "--max-mem 1M --out memory.tmp/none.npy", text, sizeof text) == 0 && strstr(text, "at least")
+           && strstr(text, "of 32 images at a time"), "too little: it says how much would do");
+    tap_ok(!fopen("memory.tmp/none.npy", "rb"), "and draws nothing");
+}
+
 /* Parts of a large batch do not wait for each other, so they need little at once. */
 static void test_parts(void)
 {
@@ -149,6 +193,7 @@ int main(void)
     compare("cdrl-digits, 32 images", WHOLE "cdrl-digits --set batch=32", bare);
     compare("cdrl-toy as it is", WHOLE "cdrl-toy", bare);
     test_limit(bare);
+    test_sampling_limit(bare);
     test_parts();
     run("rm -rf memory.tmp", text, sizeof text);
     return tap_done();
