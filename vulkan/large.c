@@ -101,6 +101,7 @@ static int lower_rows(const struct lowering *l, int64_t rows, int64_t first, int
 
     part.node = &node;
     part.out = out;
+    part.filter_lasts = false;               /* it would be kept for each block */
     if (!closes(l->node))
         node.shape.n[0] = n;
     for (int i = 0; i < l->n_in; i++) {

@@ -6,6 +6,7 @@
 #include "store.h"
 
 enum { LOCAL = 128 };        /* invocations of a workgroup, as in the shaders */
+enum { SPAN_ALIGN = 256 };   /* the largest alignment that Vulkan lets a descriptor need */
 
 /* ---- operands ---- */
 
@@ -27,6 +28,30 @@ struct span span_scratch(struct device_program *p, size_t size)
     if (end > p->scratch_size)
         p->scratch_size = end;
     return (struct span){ p->scratch, p->scratch_at + p->held, size, false };
+}
+
+/* Beyond this, filters are transformed in every run. */
+enum { LASTING_MOST = 1 << 26 };
+
+/* Where the next `size` bytes begin: in one piece of the buffer. */
+static size_t lasting_at(const struct device_program *p, size_t size)
+{
+    size_t at = (p->lasting_size + SPAN_ALIGN - 1) / SPAN_ALIGN * SPAN_ALIGN, piece = p->vk->limits.piece;
+
+    return at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
+}
+
+bool has_lasting(const struct device_program *p, size_t size)
+{
+    return size <= p->vk->limits.operand && lasting_at(p, size) + size <= LASTING_MOST;
+}
+
+struct span span_lasting(struct device_program *p, size_t size)
+{
+    size_t at = lasting_at(p, size);
+
+    p->lasting_size = at + size;
+    return (struct span){ p->lasting, at, size, false };
 }
 
 struct span written(struct span s)
@@ -211,6 +236,7 @@ int draft_emit(struct device_program *p, const struct draft_dispatch *d)
     t->groups[0] = (uint32_t)(d->groups < most ? d->groups : most);
     t->groups[1] = (uint32_t)((d->groups + t->groups[0] - 1) / t->groups[0]);
     t->work = d->work > 0 ? d->work : work_of(t);
+    t->once = d->once;
     if ((rc = check_limits(p, t, d->groups)) < 0)
         return rc;
     if ((rc = put_params(p, d, t)) < 0)
@@ -267,6 +293,28 @@ static size_t bytes_of(const struct node *n)
     return (size_t)shape_count(&n->shape) * type_size(n->type);
 }
 
+/* Does the program write to the slot? */
+static bool writes_slot(const struct plan *plan, int slot)
+{
+    for (int i = 0; i < plan->n_copies; i++)
+        if (plan->copies[i].to.space == SPACE_STATE && plan->copies[i].to.index == slot)
+            return true;
+    for (int i = 0; i < plan->n_steps; i++) {
+        const struct step *t = &plan->steps[i];
+        if (t->op != OP_NONE && t->out.space == SPACE_STATE && t->out.index == slot)
+            return true;
+        for (int k = 0; t->group && k < t->group->n_out; k++)
+            if (t->group->out[k].place.space == SPACE_STATE && t->group->out[k].place.index == slot)
+                return true;
+    }
+    return false;
+}
+
+static bool lasts(const struct plan *plan, const struct place *place)
+{
+    return place->space == SPACE_FEED || (place->space == SPACE_STATE && !writes_slot(plan, place->index));
+}
+
 static int lower_step(struct device_program *p, const struct plan *plan, const struct step *step)
 {
     const ebm_graph *g = plan->graph;
@@ -282,6 +330,8 @@ static int lower_step(struct device_program *p, const struct plan *plan, const s
             l.in[i] = span_at(p, &step->in[i], bytes_of(x));
             l.shape[i] = &x->shape;
         }
+        if (step->op == OP_CONV || step->op == OP_CONV_DATA)
+            l.filter_lasts = lasts(plan, &step->in[1]);
         if (step->group && !large_step(&l, step->group) && contract_takes(&l, step->group)) {
             l.epilogue = step->group;
             return lower_contract(&l);
@@ -291,6 +341,27 @@ static int lower_step(struct device_program *p, const struct plan *plan, const s
     if (rc >= 0 && step->group)
         rc = large_group(p, step->group, step->op == OP_NONE ? NULL : &l.out);
     return rc;
+}
+
+/* What is done once to the front. */
+static int put_once_first(struct device_program *p)
+{
+    struct dispatch *sorted;
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_dispatches; i++)
+        p->n_once += p->dispatches[i].once;
+    if (p->n_once == 0)
+        return EBM_OK;
+    if (!(sorted = mem_new(p->vk->ctx, p->capacity, sizeof *sorted)))
+        return EBM_ERR_NOMEM;
+    for (int rest = 0; rest < 2; rest++)
+        for (size_t i = 0; i < p->n_dispatches; i++)
+            if (p->dispatches[i].once != rest)
+                sorted[n++] = p->dispatches[i];
+    mem_free(p->vk->ctx, p->dispatches);
+    p->dispatches = sorted;
+    return EBM_OK;
 }
 
 int lower_plan(struct device_program *p, const struct plan *plan)
@@ -303,5 +374,5 @@ int lower_plan(struct device_program *p, const struct plan *plan)
         const struct copy *c = &plan->copies[i];
         rc = emit_copy(p, span_at(p, &c->from, c->bytes), span_at(p, &c->to, c->bytes));
     }
-    return rc;
+    return rc < 0 || p->dry ? rc : put_once_first(p);
 }

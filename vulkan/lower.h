@@ -25,6 +25,7 @@ struct dispatch {
     VkDescriptorSet set;
     uint32_t groups[2];
     double work;             /* operations, or what as long as they take */
+    bool once;               /* of several runs in a row it is done before the first */
     size_t params, n_params; /* words in the buffer of parameters */
     int n_operands;
     struct span operands[DISPATCH_OPERANDS];
@@ -42,9 +43,12 @@ struct device_program {
     struct device_buffer *scratch;           /* the arena, where all steps share it */
     size_t scratch_at, scratch_size;         /* from there; bytes used at most */
     size_t held;             /* of it, by large.c */
+    struct device_buffer *lasting;           /* what is made once for several runs */
+    size_t lasting_size;
     bool too_large;          /* a step does not fit the limits of the device */
     struct dispatch *dispatches;
     size_t n_dispatches, capacity;
+    size_t n_once;           /* the first of them, after lowering */
     int32_t *words;          /* parameters of all dispatches, until uploaded */
     size_t n_words, words_capacity;
     VkDescriptorPool pool;
@@ -68,6 +72,7 @@ struct draft_dispatch {
     size_t n_tail;
     uint64_t groups;         /* workgroups, numbered along one line */
     double work;             /* 0: by the bytes of its operands */
+    bool once;
 };
 
 /* A step with the shapes of its operands; see lower.c. */
@@ -82,6 +87,7 @@ struct lowering {
     const struct shape *shape[3];
     const struct ew_group *epilogue;         /* of a contraction, or NULL */
     enum ebm_precision precision;            /* of the plan */
+    bool filter_lasts;       /* operand 1 is the same in several runs in a row */
 };
 
 void draft_param(struct draft_dispatch *d, int64_t value);
@@ -97,6 +103,9 @@ int emit_copy(struct device_program *p, struct span from, struct span to);
 
 struct span span_at(const struct device_program *p, const struct place *place, size_t size);
 struct span span_scratch(struct device_program *p, size_t size);
+/* Memory of what is made once for several runs; is there so much left? */
+struct span span_lasting(struct device_program *p, size_t size);
+bool has_lasting(const struct device_program *p, size_t size);
 struct span written(struct span s);
 void strides_of(const struct shape *s, int64_t *stride);
 
@@ -137,7 +146,7 @@ int64_t group_extent(const struct ew_group *g, const struct ew_input *in);
 int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts,
                 bool largest);
 
-/* All steps and copies of a plan. */
+/* All steps and copies of a plan; what is done once comes first. */
 int lower_plan(struct device_program *p, const struct plan *plan);
 int lower_heavy(const struct lowering *l);
 /* large.c: the same for a step with operands that no descriptor sees whole. */

@@ -9,7 +9,8 @@
  * Three kinds of dispatches by winograd.comp, and products by gemm.comp, all in
  * scratch.  CONV_DATA is the convolution of y with filters turned by half a turn.  The
  * tiles go by in blocks, so that V and M take little memory, and that of the cache.  An
- * epilogue is done as y is written. */
+ * epilogue is done as y is written.  U is made once for several runs in a row, if
+ * nothing in the program changes f. */
 #include "lower.h"
 
 enum { DATA, FILTER, RESULT };           /* as in winograd.comp */
@@ -22,6 +23,8 @@ enum {
 /* What is moved counts as work: a GPU does so many operations of gemm.comp in the time
  * of a byte (5 Tflop/s at 350 GB/s, or 0.6 at 45: both about that). */
 static const double BYTE_WORK = 14;
+/* Runs in a row: steps of Langevin dynamics, between which filters stay what they are. */
+static const double RUNS = 10;
 
 struct winograd {
     int m, points;
@@ -30,8 +33,16 @@ struct winograd {
     int64_t down, across, tiles;
     int64_t first_y, first_x;            /* the pixel that the first tile sees first */
     int64_t block;                       /* tiles at once */
+    bool lasts;                          /* is U kept for several runs? */
     struct span u, v, m_span;
 };
+
+static size_t point_bytes(const struct winograd *s, int64_t rows, int64_t columns)
+{
+    size_t bytes = (size_t)(s->points * rows * columns) * sizeof(float);
+
+    return (bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+}
 
 static void set_tiles(const struct lowering *l, int m, struct winograd *s)
 {
@@ -51,19 +62,13 @@ static void set_tiles(const struct lowering *l, int m, struct winograd *s)
     int64_t blocks = (s->tiles + most - 1) / most;           /* of about one size */
     s->block = ((s->tiles + blocks - 1) / blocks + LEAST_TILES - 1) / LEAST_TILES * LEAST_TILES;
     s->block = s->block < s->tiles ? s->block : s->tiles;
-}
-
-static size_t point_bytes(const struct winograd *s, int64_t rows, int64_t columns)
-{
-    size_t bytes = (size_t)(s->points * rows * columns) * sizeof(float);
-
-    return (bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    s->lasts = l->filter_lasts && has_lasting(l->program, point_bytes(s, s->depth, s->columns));
 }
 
 static size_t scratch_bytes(const struct winograd *s)
 {
     return point_bytes(s, s->block, s->depth) + point_bytes(s, s->block, s->columns)
-         + point_bytes(s, s->depth, s->columns);
+         + (s->lasts ? 0 : point_bytes(s, s->depth, s->columns));
 }
 
 /* Operations, counting bytes: of each tile the pixels, points written and read again. */
@@ -73,7 +78,7 @@ static double work_of(const struct winograd *s)
     double elements = (s->m * s->m + 2 * points) * (depth + columns);
 
     return (double)s->tiles * (2 * points * depth * columns + BYTE_WORK * sizeof(float) * elements)
-         + BYTE_WORK * sizeof(float) * (9 + 2 * points) * depth * columns;
+         + BYTE_WORK * sizeof(float) * (9 + 2 * points) * depth * columns / (s->lasts ? RUNS : 1);
 }
 
 static bool applies(const struct lowering *l)
@@ -136,6 +141,7 @@ static int emit_filter(const struct lowering *l, const struct winograd *s, bool 
 
     d.operands[0] = l->in[1];
     d.operands[2] = written(s->u);
+    d.once = s->lasts;
     put_constants(s, FILTER, true, rounded, l->node->op == OP_CONV_DATA, &d);
     put_params(s, s->depth * s->columns, l->shape[1]->n[3], 0, false, &d);
     return draft_emit(l->program, &d);
@@ -173,13 +179,14 @@ int lower_winograd(const struct lowering *l, int size, bool rounded)
     int rc;
 
     set_tiles(l, size, &s);
-    s.u = span_scratch(l->program, scratch_bytes(&s));
-    s.v = s.m_span = s.u;
-    s.u.size = point_bytes(&s, s.depth, s.columns);
+    s.u = s.v = s.m_span = span_scratch(l->program, scratch_bytes(&s));
     s.v.size = point_bytes(&s, s.block, s.depth);
     s.m_span.size = point_bytes(&s, s.block, s.columns);
-    s.v.offset += s.u.size;
-    s.m_span.offset = s.v.offset + s.v.size;
+    s.u.size = point_bytes(&s, s.depth, s.columns);
+    s.m_span.offset += s.v.size;
+    s.u.offset = s.m_span.offset + s.m_span.size;
+    if (s.lasts)
+        s.u = span_lasting(l->program, s.u.size);
     rc = emit_filter(l, &s, rounded);
     for (int64_t first = 0, n; first < s.tiles && rc >= 0; first += n) {
         n = s.tiles - first < s.block ? s.tiles - first : s.block;

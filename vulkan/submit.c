@@ -6,6 +6,8 @@
  *   once     [ 0 ][ 1 ][ 2 ]                   a long run: several submissions
  *   many     [ 0             1           ]     short runs: several in one
  *
+ * Dispatches that are done once for several runs in a row go before the first.
+ *
  * A desktop's picture stands still while a submission runs, and work that holds
  * the device for long is killed.  So a submission is to take SUBMISSION_SECONDS:
  * at first by an estimate of its work, then by the time that the first run took.
@@ -40,8 +42,9 @@ struct series {
 };
 
 struct recording {
-    struct series once, many;
+    struct series before, once, many;
     size_t pieces;           /* of a run, in `once` */
+    size_t pieces_before;    /* in `before`: what is done before the first run */
     int runs;                /* in a submission of `many`; 0: a run is too long for it */
     bool measured;
     struct flight { struct series *series; size_t i; } flights[LANES];   /* the older first */
@@ -56,13 +59,14 @@ static double work_of(const struct dispatch *t, double bound)
     return t->work > least ? t->work : least;
 }
 
-/* The end of the piece that begins at `from` and has as much work as `bound`. */
-static struct cut next_cut(const struct device_program *p, struct cut from, double bound)
+/* The end of the piece that begins at `from` and has as much work as `bound`, or that
+ * of all: dispatch `end`. */
+static struct cut next_cut(const struct device_program *p, struct cut from, size_t end, double bound)
 {
     struct cut at = from;
     double left = bound;
 
-    while (at.dispatch < p->n_dispatches) {
+    while (at.dispatch < end) {
         const struct dispatch *t = &p->dispatches[at.dispatch];
         uint32_t units = dispatch_units(t);
         double of_unit = work_of(t, bound) / units, rest = of_unit * (units - at.unit);
@@ -82,13 +86,12 @@ static struct cut next_cut(const struct device_program *p, struct cut from, doub
     return at;
 }
 
-static size_t count_pieces(const struct device_program *p, double bound)
+static size_t count_pieces(const struct device_program *p, struct cut at, size_t end, double bound)
 {
-    struct cut at = { 0, 0 };
     size_t n = 0;
 
-    while (at.dispatch < p->n_dispatches) {
-        at = next_cut(p, at, bound);
+    while (at.dispatch < end) {
+        at = next_cut(p, at, end, bound);
         n++;
     }
     return n ? n : 1;
@@ -164,17 +167,18 @@ static int record(struct device_program *p, struct series *s, struct cut from, s
     return end(p->vk, s);
 }
 
-/* One run in pieces of `bound`, in place of a former cut; if it is one piece, twice. */
-static int record_once(struct device_program *p, double bound)
+/* Dispatches [first, end) in pieces of `bound`, in place of a former cut; if it is one
+ * piece, twice. */
+static int record_pieces(struct device_program *p, size_t first, size_t end, double bound,
+                         struct series *series, size_t *n)
 {
-    struct recording *r = p->recording;
     struct series s = { 0 };
-    size_t pieces = count_pieces(p, bound);
-    struct cut from = { 0, 0 };
+    struct cut from = { first, 0 };
+    size_t pieces = count_pieces(p, from, end, bound);
     int rc = series_new(p->vk, pieces < LANES ? LANES : pieces, &s);
 
     while (rc >= 0 && s.n_made < s.n) {
-        struct cut to = next_cut(p, from, bound);
+        struct cut to = next_cut(p, from, end, bound);
         rc = record(p, &s, from, to, 1);
         from = pieces == 1 ? from : to;
     }
@@ -182,16 +186,23 @@ static int record_once(struct device_program *p, double bound)
         series_free(p->vk, &s);
         return rc;
     }
-    series_free(p->vk, &r->once);
-    r->once = s;
-    r->pieces = pieces;
+    series_free(p->vk, series);
+    *series = s;
+    *n = pieces;
     return EBM_OK;
+}
+
+static int record_once(struct device_program *p, double bound)
+{
+    struct recording *r = p->recording;
+
+    return record_pieces(p, p->n_once, p->n_dispatches, bound, &r->once, &r->pieces);
 }
 
 static int record_many(struct device_program *p)
 {
     struct series *s = &p->recording->many;
-    const struct cut from = { 0, 0 }, to = { p->n_dispatches, 0 };
+    const struct cut from = { p->n_once, 0 }, to = { p->n_dispatches, 0 };
     int rc = series_new(p->vk, LANES, s);
 
     while (rc >= 0 && s->n_made < s->n)
@@ -203,9 +214,13 @@ static int record_many(struct device_program *p)
 
 int submit_new(struct device_program *p)
 {
-    if (!(p->recording = mem_new(p->vk->ctx, 1, sizeof *p->recording)))
-        return EBM_ERR_NOMEM;
-    return record_once(p, p->vk->limits.work);
+    double bound = p->vk->limits.work;
+    struct recording *r = p->recording = mem_new(p->vk->ctx, 1, sizeof *p->recording);
+    int rc = r ? EBM_OK : EBM_ERR_NOMEM;
+
+    if (rc >= 0 && p->n_once)
+        rc = record_pieces(p, 0, p->n_once, bound, &r->before, &r->pieces_before);
+    return rc < 0 ? rc : record_once(p, bound);
 }
 
 void submit_free(struct device_program *p)
@@ -214,6 +229,7 @@ void submit_free(struct device_program *p)
 
     if (!r)
         return;
+    series_free(p->vk, &r->before);
     series_free(p->vk, &r->once);
     series_free(p->vk, &r->many);
     mem_free(p->vk->ctx, r);
@@ -276,14 +292,18 @@ static int land_all(struct device_program *p)
     return rc;
 }
 
-static int run_once(struct device_program *p)
+static int run_pieces(struct device_program *p, struct series *s, size_t pieces)
 {
-    struct recording *r = p->recording;
     int rc = EBM_OK;
 
-    for (size_t i = 0; i < r->pieces && rc >= 0; i++)
-        rc = submit(p, &r->once);
+    for (size_t i = 0; i < pieces && rc >= 0; i++)
+        rc = submit(p, s);
     return rc;
+}
+
+static int run_once(struct device_program *p)
+{
+    return run_pieces(p, &p->recording->once, p->recording->pieces);
 }
 
 static double seconds(void)
@@ -298,7 +318,7 @@ static double all_work(const struct device_program *p)
 {
     double work = 0;
 
-    for (size_t i = 0; i < p->n_dispatches; i++)
+    for (size_t i = p->n_once; i < p->n_dispatches; i++)
         work += work_of(&p->dispatches[i], p->vk->limits.work);
     return work;
 }
@@ -329,14 +349,17 @@ int submit_run(struct device_program *p, int times)
 
     if (p->vk->lost)
         return ebm_fail(p->vk->ctx, EBM_ERR_DEVICE, "vulkan: the device was lost");
+    if (times > 0 && p->n_once)
+        rc = run_pieces(p, &r->before, r->pieces_before);
     if (times > 0 && !r->measured) {
-        if ((rc = measure(p)) < 0)
-            return rc;
+        landed = land_all(p);        /* which is not part of what is measured */
+        if (rc < 0 || landed < 0 || (rc = measure(p)) < 0)
+            return rc < 0 ? rc : landed;
         times--;
     }
     bool many = r->runs > 1 || (r->runs == 1 && r->pieces > 1);
-    if (many && times >= r->runs && !r->many.n && (rc = record_many(p)) < 0)
-        return rc;
+    if (rc >= 0 && many && times >= r->runs && !r->many.n)
+        rc = record_many(p);
     while (times > 0 && rc >= 0) {
         bool whole = many && times >= r->runs;
         rc = whole ? submit(p, &r->many) : run_once(p);
@@ -345,5 +368,7 @@ int submit_run(struct device_program *p, int times)
     landed = land_all(p);
     if (r->pieces > 1)               /* it may have failed halfway */
         r->once.next = 0;
+    if (r->pieces_before > 1)
+        r->before.next = 0;
     return rc < 0 ? rc : landed;
 }

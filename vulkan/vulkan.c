@@ -58,6 +58,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
     if (p->pool)
         vk->f.DestroyDescriptorPool(vk->device, p->pool, NULL);
     memory_free(vk, p->kept);
+    memory_free(vk, p->lasting);
     memory_free(vk, p->params);
     for (int i = 0; p->feeds && i < p->n_feeds; i++)
         memory_free(vk, p->feeds[i]);
@@ -70,7 +71,7 @@ static void program_free(ebm_backend *base, struct device_program *p)
 
 /* What a plan takes besides its values. */
 struct extra {
-    size_t scratch, words, dispatches;
+    size_t scratch, lasting, words, dispatches;
     bool too_large;
 };
 
@@ -78,7 +79,7 @@ struct extra {
 static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
 {
     int n_slots = plan->graph->store ? plan->graph->store->count : 0, n = n_slots + plan->graph->n_feeds;
-    enum { ARENA, KEPT, SCRATCH, OTHERS };
+    enum { ARENA, KEPT, SCRATCH, LASTING, OTHERS };
     struct device_buffer *blank = mem_new(vk->ctx, (size_t)n + OTHERS, sizeof *blank);
     struct device_buffer **all = mem_new(vk->ctx, (size_t)n + 1, sizeof *all);
     struct device_program p = { .vk = vk, .dry = true };
@@ -94,8 +95,9 @@ static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
         p.arena = &blank[ARENA];
         p.kept = &blank[KEPT];
         p.scratch = &blank[SCRATCH];
+        p.lasting = &blank[LASTING];
         rc = lower_plan(&p, plan);
-        *extra = (struct extra){ p.scratch_size, p.n_words, p.n_dispatches, p.too_large };
+        *extra = (struct extra){ p.scratch_size, p.lasting_size, p.n_words, p.n_dispatches, p.too_large };
     }
     mem_free(vk->ctx, all);
     mem_free(vk->ctx, blank);
@@ -125,11 +127,11 @@ static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, si
         return EBM_OK;
     }
     *arena = extra.scratch ? scratch_at(vk, plan, extra.scratch) + extra.scratch : (size_t)plan->arena;
-    *own = 4 * extra.words + extra.dispatches * sizeof(struct dispatch);
+    *own = extra.lasting + 4 * extra.words + extra.dispatches * sizeof(struct dispatch);
     return rc;
 }
 
-static int set_memory(struct device_program *p, const struct plan *plan, size_t scratch,
+static int set_memory(struct device_program *p, const struct plan *plan, const struct extra *extra,
                       struct device_buffer *arena, struct device_buffer *const *slots, const size_t *feeds)
 {
     struct vk *vk = p->vk;
@@ -144,8 +146,10 @@ static int set_memory(struct device_program *p, const struct plan *plan, size_t 
         memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
     p->arena = arena;
     p->scratch = arena;
-    p->scratch_at = scratch_at(vk, plan, scratch);
+    p->scratch_at = scratch_at(vk, plan, extra->scratch);
     rc = plan->kept ? memory_new(vk, (size_t)plan->kept, MEMORY_DEVICE, &p->kept) : EBM_OK;
+    if (rc >= 0 && extra->lasting)
+        rc = memory_new(vk, extra->lasting, MEMORY_DEVICE, &p->lasting);
     for (int i = 0; i < p->n_feeds && rc >= 0; i++)
         if (feeds[i])
             rc = memory_new(vk, feeds[i], MEMORY_DEVICE, &p->feeds[i]);
@@ -180,7 +184,7 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
         return EBM_ERR_NOMEM;
     p->vk = (struct vk *)base;
     if ((rc = dry_run(p->vk, plan, &extra)) < 0
-        || (rc = set_memory(p, plan, extra.scratch, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
+        || (rc = set_memory(p, plan, &extra, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
         || (rc = finish(p)) < 0) {
         program_free(base, p);
         return rc;
