@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 #include "bf16.h"
+#include "kernels.h"
 
 struct contract {
     const struct algorithm *algorithm;   /* NULL: the result has no elements */
@@ -19,6 +20,7 @@ struct contract {
  * it; where it serves many more, keeping it gains nothing that is worth memory. */
 enum { FEW_USES = 1 << 12 };
 
+enum { LINE = 16 };                  /* floats of a cache line */
 enum { HIGH = 128, SLIM = 4 };       /* rows of a matrix; by its columns */
 
 /* Best first; each says when it applies. */
@@ -32,6 +34,15 @@ static const struct algorithm *const algorithms[] = {
     &conv_rows,
     &conv_filter,
 };
+
+bool passes_caches(int64_t pixels, int64_t channels, const float *out,
+                   const struct epilogue *epilogue)
+{
+    return !epilogue
+        && pixels * channels * (int64_t)sizeof *out >= PAST_CACHES
+        && channels % LINE == 0
+        && (uintptr_t)out % (LINE * sizeof *out) == 0;
+}
 
 static int refuse(ebm_context *ctx, const struct node *node, const struct shape *a,
                   const struct shape *b, const char *why)

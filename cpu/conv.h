@@ -24,6 +24,11 @@
 #include "contract.h"
 #include "gemm.h"
 
+/* Whether a result of pixels x channels, which nobody reads at once, passes the caches
+ * by: it is larger than they are and consists of whole lines. */
+bool passes_caches(int64_t pixels, int64_t channels, const float *out,
+                   const struct epilogue *epilogue);
+
 /* What is to be computed. */
 struct problem {
     enum op op;

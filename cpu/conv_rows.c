@@ -10,6 +10,7 @@
  * epilogue run over it.  Invariant: what a task computes, and in which order,
  * depends on the plan alone. */
 #include <string.h>
+#include "kernels.h"
 #include "rows.h"
 
 enum {
@@ -25,12 +26,14 @@ struct tile {
     int rows;                /* of MR; the others go to waste */
     int64_t columns;
     int width;               /* NR or NS */
+    bool past;               /* whole tiles are stored past the caches */
 };
 
 static void multiply(const struct tile *t, int runs, const struct run *run,
                      const float *const *a, const float *b, float *const *c, bool add)
 {
-    gemm_rows *kernel = t->width == t->u->NR ? t->u->rows : t->u->rows_narrow;
+    gemm_rows *kernel = t->width != t->u->NR ? t->u->rows_narrow
+                      : t->past && t->rows == t->u->MR ? t->u->rows_past : t->u->rows;
     float *to[GEMM_MAX_MR];
 
     if (t->columns == t->width) {
@@ -39,7 +42,7 @@ static void multiply(const struct tile *t, int runs, const struct run *run,
     }
     for (int i = 0; i < t->u->MR; i++)
         to[i] = t->spare + i * t->width;
-    kernel(runs, run, a, b, to, false);
+    (t->width == t->u->NR ? t->u->rows : t->u->rows_narrow)(runs, run, a, b, to, false);
     for (int i = 0; i < t->rows; i++)
         for (int64_t j = 0; j < t->columns; j++)
             c[i][j] = add ? c[i][j] + to[i][j] : to[i][j];
@@ -74,11 +77,11 @@ static void panel_of(const struct rows *s, int64_t j, struct tile *tile)
 /* Rows of one phase and one group by tiles.  A panel of B stays in the cache
  * while all rows pass by; where all panels do, they take turns at each row. */
 static void by_tiles(const struct rows *s, const struct phase *ph, int64_t rows,
-                     const float *from, const float *packed, float *to, float *spare)
+                     const float *from, const float *packed, float *to, bool past, float *spare)
 {
     const float *a[GEMM_MAX_MR];
     float *c[GEMM_MAX_MR];
-    struct tile tile = { .u = s->u, .spare = spare };
+    struct tile tile = { .u = s->u, .spare = spare, .past = past && ph->blocks == 1 };
     int64_t before = 0, n = panels(s);
 
     for (int block = 0; block < ph->blocks; block++) {
@@ -132,7 +135,7 @@ static int64_t row_distance(int MR, float *const *c)
 
 /* The same by BLIS, which wants A in panels too. */
 static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows,
-                      const float *from, const float *packed, float *to, float *spare)
+                      const float *from, const float *packed, float *to, bool past, float *spare)
 {
     const struct ukernel *u = s->u;
     const float *a[GEMM_MAX_MR];
@@ -140,6 +143,7 @@ static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows
     float *a_panels = spare + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
     struct tile tile = { .u = u, .spare = spare };
     int64_t before = 0;
+    (void)past;                  /* BLIS stores as it likes */
 
     for (int block = 0; block < ph->blocks; block++) {
         const struct run *run = ph->run + ph->block[block];
@@ -174,8 +178,9 @@ static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows
 
 /* Rows of one phase and one group by the kernels that take all columns. */
 static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
-                    const float *from, const float *packed, float *to, float *spare)
+                    const float *from, const float *packed, float *to, bool past, float *spare)
 {
+    gemm_taps *taps = past ? s->u->taps_past : s->u->taps;
     const float *a[GEMM_MAX_MR];
     float *c[GEMM_MAX_MR];
 
@@ -186,12 +191,12 @@ static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
         if (s->kernel == DOT)
             s->u->dot(ph->runs, ph->run, a, packed, ph->depth, (int)s->columns, s->column, c);
         else
-            s->u->taps(ph->runs, ph->run, a, packed, s->columns, c);
+            taps(ph->runs, ph->run, a, packed, s->columns, c);
     }
 }
 
 static void run_band(const struct rows *s, int64_t band, const float *x, const float *packed,
-                     float *out, float *own, int64_t offset,
+                     float *out, float *own, int64_t offset, bool past,
                      const struct epilogue *epilogue, int thread)
 {
     struct part part = band_part(&s->band, band);
@@ -208,7 +213,7 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
             (s->kernel != TILES ? by_rows : s->packs ? by_panels : by_tiles)
                 (s, ph, rows, from + g * s->a_group,
                  packed + ph->packed + g * packed_size(s, ph->depth),
-                 out + begin + g * s->columns, spare);
+                 out + begin + g * s->columns, past, spare);
     }
     if (epilogue) {
         int64_t last = part.unit + part.units;         /* of the last image */
@@ -246,6 +251,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
     int64_t out_batch = v->rows * v->columns;
     int threads = s->work > SMALL ? cpu->threads : 1;
+    bool past = passes_caches(v->batch * s->band.n * s->out_h * s->out_w, s->out_c, out, epilogue);
     (void)threads;               /* without OpenMP nobody reads it */
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -268,13 +274,15 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         if (f || stripes) {
             #pragma omp barrier
         }
-        #pragma omp for schedule(dynamic)
+        #pragma omp for schedule(dynamic) nowait
         for (int64_t i = 0; i < v->batch * s->band.bands; i++) {
             int64_t batch = i / s->band.bands;
             run_band(s, i % s->band.bands, (stripes ? turned : x) + batch * x_batch,
                      packed + batch * s->packed, out + batch * out_batch, own,
-                     batch * out_batch, epilogue, thread);
+                     batch * out_batch, past, epilogue, thread);
         }
+        if (past)
+            cpu->kernels->stream_end();
     }
 }
 

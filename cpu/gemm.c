@@ -10,6 +10,7 @@
  * registers.  On packed panels this is as fast as BLIS's assembly, since both
  * wait for the multipliers alone. */
 #include "gemm.h"
+#include "past.h"
 #include "winograd.h"
 
 #ifndef ISA
@@ -52,6 +53,13 @@ static inline void store(float *p, vec v)
     *(vec_at_float *)p = v;
 }
 
+/* Half a line at a time would be slower than with the caches. */
+#if defined STREAM_VECTOR && LANES > 4
+#define store_past STREAM_VECTOR
+#else
+#define store_past store
+#endif
+
 static inline vec broadcast(float a)
 {
     return a - (vec){ 0 };
@@ -74,7 +82,7 @@ static inline vec broadcast(float a)
         UNROLL for (int v = 0; v < V; v++)                              \
             acc[i][v] = (vec){ 0 }
 
-#define ROWS(name, V)                                                   \
+#define ROWS(name, V, put)                                              \
 static void name(int runs, const struct run *run, const float *const *a,\
                  const float *b, float *const *c, bool add)             \
 {                                                                       \
@@ -95,7 +103,7 @@ static void name(int runs, const struct run *run, const float *const *a,\
                 acc[i][v] += load(c[i] + v * LANES);                    \
     UNROLL for (int i = 0; i < MR; i++)                                 \
         UNROLL for (int v = 0; v < V; v++)                              \
-            store(c[i] + v * LANES, acc[i][v]);                         \
+            put(c[i] + v * LANES, acc[i][v]);                           \
 }
 
 #define COLS(name, R, V)                                                \
@@ -118,8 +126,9 @@ static void name(int64_t columns, const int64_t *at, const float *a,    \
             store(c + (i * V + v) * LANES, acc[i][v]);                  \
 }
 
-ROWS(rows, 2)
-ROWS(rows_narrow, 1)
+ROWS(rows, 2, store)
+ROWS(rows_past, 2, store_past)
+ROWS(rows_narrow, 1, store)
 COLS(cols, MR, 2)
 COLS(cols_narrow, MR, 1)
 COLS(cols_tall, TALL, 2)
@@ -248,32 +257,36 @@ static void dot(int runs, const struct run *run, const float *const *a,
 }
 
 /* One vector of channels of MR pixels at a time. */
-static void taps(int runs, const struct run *run, const float *const *a,
-                 const float *b, int64_t n, float *const *c)
-{
-    int64_t j = 0;
-
-    for (; j + LANES <= n; j += LANES) {
-        vec acc[MR];
-        UNROLL for (int i = 0; i < MR; i++)
-            acc[i] = (vec){ 0 };
-        for (int t = 0; t < runs; t++) {
-            vec bt = load(b + t * n + j);
-            int64_t at = run[t].at + j;
-            UNROLL for (int i = 0; i < MR; i++)
-                acc[i] += load(a[i] + at) * bt;
-        }
-        UNROLL for (int i = 0; i < MR; i++)
-            store(c[i] + j, acc[i]);
-    }
-    for (; j < n; j++)
-        for (int i = 0; i < MR; i++) {
-            float one = 0;
-            for (int t = 0; t < runs; t++)
-                one += a[i][run[t].at + j] * b[t * n + j];
-            c[i][j] = one;
-        }
+#define TAPS(name, put)                                                 \
+static void name(int runs, const struct run *run, const float *const *a,\
+                 const float *b, int64_t n, float *const *c)            \
+{                                                                       \
+    int64_t j = 0;                                                      \
+                                                                        \
+    for (; j + LANES <= n; j += LANES) {                                \
+        vec acc[MR];                                                    \
+        UNROLL for (int i = 0; i < MR; i++)                             \
+            acc[i] = (vec){ 0 };                                        \
+        for (int t = 0; t < runs; t++) {                                \
+            vec bt = load(b + t * n + j);                               \
+            int64_t at = run[t].at + j;                                 \
+            UNROLL for (int i = 0; i < MR; i++)                         \
+                acc[i] += load(a[i] + at) * bt;                         \
+        }                                                               \
+        UNROLL for (int i = 0; i < MR; i++)                             \
+            put(c[i] + j, acc[i]);                                      \
+    }                                                                   \
+    for (; j < n; j++)                                                  \
+        for (int i = 0; i < MR; i++) {                                  \
+            float one = 0;                                              \
+            for (int t = 0; t < runs; t++)                              \
+                one += a[i][run[t].at + j] * b[t * n + j];              \
+            c[i][j] = one;                                              \
+        }                                                               \
 }
+
+TAPS(taps, store)
+TAPS(taps_past, store_past)
 
 /* T taps of V vectors of channels: a vector of b serves T sums. */
 #define TAPS_COLS(name, T, V)                                           \
@@ -371,9 +384,10 @@ static void total(int parts, const float *part, int64_t distance, int64_t n, flo
 
 const struct ukernel NAMED(ukernel_, ISA) = {
     .name = NAME_OF(ISA), .MR = MR, .NR = NR, .NS = NS, .lanes = LANES,
-    .rows = rows, .rows_narrow = rows_narrow,
+    .rows = rows, .rows_narrow = rows_narrow, .rows_past = rows_past,
     .TALL = TALL, .cols = cols, .cols_narrow = cols_narrow,
     .cols_tall = cols_tall, .cols_tall_narrow = cols_tall_narrow,
-    .dot = dot, .taps = taps, .taps_cols = taps_cols, .gather = gather, .total = total,
+    .dot = dot, .taps = taps, .taps_past = taps_past, .taps_cols = taps_cols,
+    .gather = gather, .total = total,
     .winograd = NAMED(winograd_, ISA),
 };

@@ -33,6 +33,9 @@ enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4, GEMM_PIECE = 8 
 typedef void gemm_rows(int runs, const struct run *run, const float *const *a,
                        const float *b, float *const *c, bool add);
 
+/* rows_past, taps_past: c is stored past the caches and not added to.  It consists of
+ * whole cache lines; kernels.h has stream_end(), which is to be called then. */
+
 /* The same from columns of A: the MR elements of column k are at a + at[k], and B
  * is b[k * ldb + j]; to c[i * NR + j]. */
 typedef void gemm_cols(int64_t columns, const int64_t *at, const float *a,
@@ -72,10 +75,10 @@ struct ukernel {
     int MR, NR, NS;              /* rows; columns, and columns of the narrow ones */
     int TALL;                    /* rows of the tall ones */
     int lanes;                   /* floats of a vector */
-    gemm_rows *rows, *rows_narrow;
+    gemm_rows *rows, *rows_narrow, *rows_past;
     gemm_cols *cols, *cols_narrow, *cols_tall, *cols_tall_narrow;
     gemm_dot *dot;
-    gemm_taps *taps;
+    gemm_taps *taps, *taps_past;
     gemm_taps_cols *taps_cols;
     gemm_gather *gather;
     gemm_total *total;

@@ -16,6 +16,7 @@
  * the plan alone. */
 #include <math.h>
 #include <string.h>
+#include "kernels.h"
 #include "winograd.h"
 
 enum {
@@ -233,7 +234,7 @@ static void multiply(const struct winograd_rows *s, int64_t tiles, const float *
 /* One block of tiles and columns: the products, and what they transform to. */
 static void run_columns(const struct winograd_rows *s, const struct tile_block *b,
                         int64_t begin, int64_t end, const float *v, const float *u,
-                        float *m, float *spare, float *out, float *outside)
+                        float *m, float *spare, float *out, bool past, float *outside)
 {
     int64_t first = begin * s->u->NR, n = least(end * s->u->NR, s->columns) - first;
     const float *from[WINOGRAD_POINTS];
@@ -246,12 +247,15 @@ static void run_columns(const struct winograd_rows *s, const struct tile_block *
                      u + panel * s->u_panel + point * s->u_point, panel_width(s, panel),
                      m + point * s->m_point + (panel - begin) * s->u->NR, spare);
     for (int64_t tile = 0; tile < b->tiles; tile++) {
+        bool whole = true;
         tiling_output(&s->tiling, b, tile, s->columns, at);
-        for (int i = 0; i < s->f->m * s->f->m; i++)
+        for (int i = 0; i < s->f->m * s->f->m; i++) {
             to[i] = at[i] < 0 ? outside : out + at[i] + first;
+            whole &= at[i] >= 0;
+        }
         for (int64_t point = 0; point < s->f->points; point++)
             from[point] = m + point * s->m_point + tile * s->m_tile;
-        s->f->result(from, to, n);
+        (past && whole ? s->f->result_past : s->f->result)(from, to, n);
     }
 }
 
@@ -276,7 +280,7 @@ static void run_epilogue(const struct winograd_rows *s, const struct tile_block 
 }
 
 static void run_block(const struct winograd_rows *s, int64_t block, const float *x,
-                      const float *u, float *out, float *own,
+                      const float *u, float *out, float *own, bool past,
                       const struct epilogue *epilogue, int thread)
 {
     struct tile_block b = tiling_block(&s->tiling, block);
@@ -296,7 +300,7 @@ static void run_block(const struct winograd_rows *s, int64_t block, const float 
     }
     for (int64_t i = 0; i < s->column_blocks; i++)
         run_columns(s, &b, s->panels * i / s->column_blocks,
-                    s->panels * (i + 1) / s->column_blocks, v, u, m, spare, out, outside);
+                    s->panels * (i + 1) / s->column_blocks, v, u, m, spare, out, past, outside);
     if (epilogue)
         run_epilogue(s, &b, epilogue, thread);
 }
@@ -308,6 +312,8 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     int64_t pieces = !f ? 0 : s->panels * divide_up(s->depth, CHUNK);
     int64_t work = s->v.n * s->v.p * s->v.q * s->v.c * s->v.k;
     int threads = work > SMALL ? cpu->threads : 1;
+    bool past = passes_caches(s->tiling.n * s->tiling.out_h * s->tiling.out_w, s->columns, out,
+                              epilogue);
     (void)threads;               /* without OpenMP nobody reads it */
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -318,9 +324,11 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++)
             make_filter(s, piece, f, u, own);
-        #pragma omp for schedule(dynamic)
+        #pragma omp for schedule(dynamic) nowait
         for (int64_t block = 0; block < s->tiling.blocks; block++)
-            run_block(s, block, x, u, out, own, epilogue, thread);
+            run_block(s, block, x, u, out, own, past, epilogue, thread);
+        if (past)
+            cpu->kernels->stream_end();
     }
 }
 

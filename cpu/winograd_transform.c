@@ -20,6 +20,7 @@
  * Two-dimensional transforms are one-dimensional ones of columns, then of rows,
  * LANES channels at a time.  The last vector is moved back where channels are no
  * whole vectors: it computes some again, with the same bits. */
+#include "past.h"
 #include "winograd.h"
 
 #ifndef ISA
@@ -173,8 +174,15 @@ INLINE void gather2(const vec *u, vec *t, int step)
 
 /* ---- two dimensions ---------------------------------------------------- */
 
+#define PUT(to, v) *(vec_at_float *)(to) = v
+#if defined STREAM_VECTOR && LANES > 4
+#define PUT_PAST STREAM_VECTOR
+#else
+#define PUT_PAST PUT
+#endif
+
 /* FROM x FROM elements to TO x TO by `one`: columns first. */
-#define TRANSFORM(name, FROM, TO, one)                                   \
+#define TRANSFORM(name, FROM, TO, one, put)                              \
 static void name(const float *const *from, float *const *to, int64_t n)  \
 {                                                                        \
     for (int64_t i = 0; i < n; i += LANES) {                             \
@@ -190,26 +198,28 @@ static void name(const float *const *from, float *const *to, int64_t n)  \
             vec row[TO];                                                 \
             one(half[y], row, 1);                                        \
             UNROLL for (int x = 0; x < TO; x++)                          \
-                *(vec_at_float *)(to[y * TO + x] + at) = row[x];         \
+                put(to[y * TO + x] + at, row[x]);                        \
         }                                                                \
     }                                                                    \
 }
 
-TRANSFORM(data_4, 6, 6, data4)
-TRANSFORM(filter_4, 3, 6, filter4)
-TRANSFORM(result_4, 6, 4, result4)
-TRANSFORM(spread_4, 4, 6, spread4)
-TRANSFORM(gather_4, 6, 3, gather4)
-TRANSFORM(data_2, 4, 4, data2)
-TRANSFORM(filter_2, 3, 4, filter2)
-TRANSFORM(result_2, 4, 2, result2)
-TRANSFORM(spread_2, 2, 4, spread2)
-TRANSFORM(gather_2, 4, 3, gather2)
+TRANSFORM(data_4, 6, 6, data4, PUT)
+TRANSFORM(filter_4, 3, 6, filter4, PUT)
+TRANSFORM(result_4, 6, 4, result4, PUT)
+TRANSFORM(result_past_4, 6, 4, result4, PUT_PAST)
+TRANSFORM(spread_4, 4, 6, spread4, PUT)
+TRANSFORM(gather_4, 6, 3, gather4, PUT)
+TRANSFORM(data_2, 4, 4, data2, PUT)
+TRANSFORM(filter_2, 3, 4, filter2, PUT)
+TRANSFORM(result_2, 4, 2, result2, PUT)
+TRANSFORM(result_past_2, 4, 2, result2, PUT_PAST)
+TRANSFORM(spread_2, 2, 4, spread2, PUT)
+TRANSFORM(gather_2, 4, 3, gather2, PUT)
 
 #define PASTE(a, b) a##b
 #define NAMED(prefix, isa) PASTE(prefix, isa)
 
 const struct winograd NAMED(winograd_, ISA)[WINOGRAD_SIZES] = {
-    { 2, 4, 16, data_2, filter_2, result_2, spread_2, gather_2 },
-    { 4, 6, 36, data_4, filter_4, result_4, spread_4, gather_4 },
+    { 2, 4, 16, data_2, filter_2, result_2, result_past_2, spread_2, gather_2 },
+    { 4, 6, 36, data_4, filter_4, result_4, result_past_4, spread_4, gather_4 },
 };
