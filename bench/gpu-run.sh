@@ -66,6 +66,11 @@ section 'times'
 EBM_BENCH_BACKEND=$device
 export EBM_BENCH_BACKEND
 each bench/work 2 9
+if [ -z "$name" ]; then
+    section "convolutions, and by their definition alone"
+    bench/work 2 5 'conv 3x3'
+    EBM_EXACT=1 bench/work 2 5 'conv 3x3'
+fi
 if python3 -c 'import torch, numpy' 2>/dev/null; then
     section 'beside PyTorch'
     each python3 bench/torch_work.py bench/work 2 5

@@ -7,16 +7,30 @@
 // LANES invocations share a result and combine in a fixed tree; without atomics
 // the bits are the same every time.  Which neighbours are neighbours in memory
 // decides who sits side by side: lanes of one result (ALONG) or results.
+//
+// With CAPACITY, a group is the epilogue: of a contraction in parts; see gemm.comp.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifdef CAPACITY
+#define CONSTANTS 8
+#define OPERANDS 3
+#define FIRST (OPERANDS + INPUTS + OUTPUTS)
+#define SIZES (FIRST + 28)
+#include "element.glsl"
+#else
+#define FIRST 3
 #include "memory.glsl"
+#endif
 layout(local_size_x = 128) in;
 
 layout(constant_id = 0) const bool LARGEST = false;
 layout(constant_id = 1) const uint LANES = 128;      // a power of 2, up to 128
 layout(constant_id = 2) const bool ALONG = true;
-const uint RESULTS = 3, TERMS = 4, PART = 5, PARTS = 6;   // PART: terms of a part
-const uint KEPT_SIZES = 7, KEPT_STRIDES = 13, SIZES = 19, STRIDES = 25;
+layout(constant_id = 3) const bool STORED = true;    // is y read by others?
+
+// in p, after the operands; PART: terms of a part
+const uint RESULTS = FIRST, TERMS = FIRST + 1, PART = FIRST + 2, PARTS = FIRST + 3;
+const uint KEPT_SIZES = FIRST + 4, KEPT_STRIDES = FIRST + 10, GONE_SIZES = FIRST + 16, GONE_STRIDES = FIRST + 22;
 
 shared float partial[128];
 
@@ -52,7 +66,7 @@ void main()
         uint last = min(first + uint(p[PART]), uint(p[TERMS]));
         uint from = offset_of(m, KEPT_SIZES, KEPT_STRIDES);
         for (uint k = first + lane; k < last; k += LANES)
-            y = combine(y, REAL(0, from + offset_of(k, SIZES, STRIDES)));
+            y = combine(y, REAL(0, from + offset_of(k, GONE_SIZES, GONE_STRIDES)));
     }
     const uint STRIDE = ALONG ? 1 : WIDTH;   // between lanes
     partial[t] = y;
@@ -61,6 +75,11 @@ void main()
         if (lane < half_lanes)
             partial[t] = combine(partial[t], partial[t + half_lanes * STRIDE]);
     }
-    if (lane == 0 && result < all)
-        PUT(2, result, partial[t]);
+    if (lane == 0 && result < all) {
+        if (STORED)
+            PUT(2, result, partial[t]);
+#ifdef CAPACITY
+        element(result, partial[t]);
+#endif
+    }
 }

@@ -128,12 +128,12 @@ int lower_points(struct device_program *p, const struct point_products *q);
  * 0: it does not apply, or does not pay. */
 int winograd_size(const struct lowering *l);
 int lower_winograd(const struct lowering *l, int size, bool rounded);
-/* Does the contraction end in one dispatch that can take the group as its epilogue? */
+/* Can the dispatch that ends the contraction take the group as its epilogue? */
 bool contract_takes(const struct lowering *l, const struct ew_group *g);
 int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
-/* The group as an epilogue of gemm.comp or winograd.comp: is there a shader that has
+/* The group as an epilogue of gemm.comp, winograd.comp or reduce.comp: is there a shader that has
  * room for it?  What it adds to a draft that has all its own: the shader, too. */
-enum behind { BEHIND_GEMM, BEHIND_WINOGRAD, BEHIND_COUNT };
+enum behind { BEHIND_GEMM, BEHIND_WINOGRAD, BEHIND_REDUCE, BEHIND_COUNT };
 enum { BEHIND_CONSTANTS = 8, BEHIND_OPERANDS = 3 };
 bool group_behind(const struct vk *vk, const struct ew_group *g, enum behind behind);
 void group_append(const struct device_program *p, const struct ew_group *g, enum behind behind,
@@ -145,6 +145,8 @@ int64_t group_extent(const struct ew_group *g, const struct ew_input *in);
 /* Sum (or largest) of parts [parts][results] (in `from`) to `to`. */
 int lower_parts(struct device_program *p, struct span from, struct span to, int64_t results, int64_t parts,
                 bool largest);
+/* The sum of a contraction's parts: its result, and its epilogue. */
+int lower_parts_of(const struct lowering *l, struct span from, int64_t results, int64_t parts);
 
 /* All steps and copies of a plan; what is done once comes first. */
 int lower_plan(struct device_program *p, const struct plan *plan);

@@ -143,7 +143,7 @@ bool contract_takes(const struct lowering *l, const struct ew_group *g)
     if (winograd_size(l))
         return group_behind(vk, g, BEHIND_WINOGRAD);
     set_product(l, &v);
-    return tiling_of(&v).parts == 1 && group_behind(vk, g, BEHIND_GEMM);
+    return group_behind(vk, g, tiling_of(&v).parts == 1 ? BEHIND_GEMM : BEHIND_REDUCE);
 }
 
 /* Constants and parameters of all but an epilogue. */
@@ -170,7 +170,7 @@ int lower_contract(const struct lowering *l)
 {
     struct product v = { 0 };
     struct draft_dispatch d = { .shader = SHADER_GEMM };
-    bool stored = !l->epilogue || l->step->stored;
+    bool stored = true;
     struct span out = l->out;
     int rc, size;
 
@@ -180,17 +180,19 @@ int lower_contract(const struct lowering *l)
     struct tiling t = tiling_of(&v);
     if (t.parts > 1)
         out = written(span_scratch(l->program, (size_t)(v.results * t.parts) * sizeof(float)));
+    else if (l->epilogue)
+        stored = l->step->stored;
     d.operands[0] = l->in[v.role == CONV_FILTER];     /* A is y, B is of x */
     d.operands[1] = l->in[v.role != CONV_FILTER];
     if (stored)
         d.operands[2] = out;
     put_product(&v, &t, stored, rounds(l, &v), v.role == MATMUL ? NULL : &l->node->attr.conv, &d);
-    if (l->epilogue)
+    if (l->epilogue && t.parts == 1)
         group_append(l->program, l->epilogue, BEHIND_GEMM, &d);
     if ((rc = draft_emit(l->program, &d)) < 0 || t.parts == 1)
         return rc;
     out.write = false;
-    return lower_parts(l->program, out, l->out, v.results, t.parts, false);
+    return lower_parts_of(l, out, v.results, t.parts);
 }
 
 /* Points are enough to keep a GPU busy: k is not split. */

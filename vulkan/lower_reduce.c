@@ -24,6 +24,8 @@ struct reduction {
     struct span from, to;
     struct axes kept, reduced;
     int64_t results, terms;
+    const struct ew_group *epilogue;     /* or NULL */
+    bool stored;                         /* with an epilogue: do others read the result? */
 };
 
 /* Invocations for a result: enough that none adds much more than TERMS_ALONE
@@ -53,10 +55,12 @@ static int emit(struct device_program *p, const struct reduction *r, struct span
     int64_t lanes = lanes_of(part), width = LOCAL / lanes;
 
     d.operands[0] = r->from;
-    d.operands[2] = to;
+    if (!r->epilogue || r->stored)
+        d.operands[2] = to;
     draft_constant(&d, r->largest);
     draft_constant(&d, (uint32_t)lanes);
     draft_constant(&d, along(r));
+    draft_constant(&d, !r->epilogue || r->stored);
     draft_param(&d, r->results);
     draft_param(&d, r->terms);
     draft_param(&d, part);
@@ -65,6 +69,8 @@ static int emit(struct device_program *p, const struct reduction *r, struct span
     draft_axes(&d, EBM_MAX_RANK, r->kept.stride, 0);
     draft_axes(&d, EBM_MAX_RANK, r->reduced.n, 1);
     draft_axes(&d, EBM_MAX_RANK, r->reduced.stride, 0);
+    if (r->epilogue)
+        group_append(p, r->epilogue, BEHIND_REDUCE, &d);
     d.groups = (uint64_t)((r->results * parts + width - 1) / width);
     return draft_emit(p, &d);
 }
@@ -89,6 +95,14 @@ int lower_parts(struct device_program *p, struct span from, struct span to, int6
 
     set_line(&r, results, 1, parts, results);
     return emit(p, &r, to, parts, 1);
+}
+
+int lower_parts_of(const struct lowering *l, struct span from, int64_t results, int64_t parts)
+{
+    struct reduction r = { .from = from, .epilogue = l->epilogue, .stored = l->step->stored };
+
+    set_line(&r, results, 1, parts, results);
+    return emit(l->program, &r, l->out, parts, 1);
 }
 
 int lower_reduce(const struct lowering *l)

@@ -53,6 +53,12 @@ static const uint32_t gemm_small[] = {
 static const uint32_t gemm_middle[] = {
 #include "shaders/gemm_middle.inc"
 };
+static const uint32_t reduce_small[] = {
+#include "shaders/reduce_small.inc"
+};
+static const uint32_t reduce_middle[] = {
+#include "shaders/reduce_middle.inc"
+};
 static const uint32_t winograd_words[] = {
 #include "shaders/winograd.inc"
 };
@@ -86,6 +92,8 @@ static const struct {
     [SHADER_GEMM_MIDDLE] = { "gemm (middle epilogue)", gemm_middle, sizeof gemm_middle, 3 + 16, 3 + 16 },
     [SHADER_WINOGRAD] = { "winograd", winograd_words, sizeof winograd_words, 3, 3 },
     [SHADER_WINOGRAD_SMALL] = { "winograd (small epilogue)", winograd_small, sizeof winograd_small, 3 + 8, 3 + 8 },
+    [SHADER_REDUCE_SMALL] = { "reduce (small epilogue)", reduce_small, sizeof reduce_small, 3 + 8, 3 + 8 },
+    [SHADER_REDUCE_MIDDLE] = { "reduce (middle epilogue)", reduce_middle, sizeof reduce_middle, 3 + 16, 3 + 16 },
     [SHADER_WINOGRAD_MIDDLE] = { "winograd (middle epilogue)", winograd_middle, sizeof winograd_middle, 3 + 16, 3 + 16 },
 };
 
