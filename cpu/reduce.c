@@ -169,33 +169,80 @@ static void run_units(const struct cpu *cpu, const struct step_run *s, bool writ
 #pragma omp parallel for num_threads(threads_for(cpu, r->work)) schedule(static)
     for (int64_t u = 0; u < units; u++)
         run_unit(cpu, s, u, write);
+}
+
+/* What all units have added up, in the first chunk's place. */
+static union accumulator total_of(const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+    union accumulator acc;
+
     if (r->splits > 1)
         combine(s);
+    acc.bytes = s->scratch;
+    return acc;
 }
 
 static void reduce_run(const struct cpu *cpu, const struct step_run *s)
 {
     const struct reduce *r = s->own;
-    union accumulator acc;
 
     run_units(cpu, s, r->splits == 1);
-    acc.bytes = s->scratch;
     if (r->splits > 1)
-        write_results(cpu->kernels, r, s->out, acc, r->sums);
+        reduce_finish(cpu, s);
 }
 
-void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums)
+void reduce_finish(const struct cpu *cpu, const struct step_run *s)
 {
     const struct reduce *r = s->own;
-    const double *acc;
 
-    run_units(cpu, s, false);
-    acc = (const double *)(void *)s->scratch;
+    write_results(cpu->kernels, r, s->out, total_of(s), r->sums);
+}
+
+void reduce_finish_part(const struct step_run *s, double *sums)
+{
+    const struct reduce *r = s->own;
+    const double *acc = total_of(s).sum;
+
     for (int64_t i = 0; i < r->sums / r->fold; i++) {
         sums[i] = 0;
         for (int64_t j = 0; j < r->fold; j++)
             sums[i] += acc[i * r->fold + j];
     }
+}
+
+void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums)
+{
+    run_units(cpu, s, false);
+    reduce_finish_part(s, sums);
+}
+
+static int64_t cell_size(const struct reduce *r)
+{
+    return r->whole ? r->whole : r->terms.count * r->row;
+}
+
+int64_t reduce_pieces(const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+    bool in_order = r->cuts == 1
+        && (r->kept.rank == 0 || (r->kept.rank == 1 && r->kept.stride[0] == cell_size(r)))
+        && r->terms.rank == 1 && (r->terms.count == 1 || r->terms.stride[0] == r->row);
+
+    return in_order ? r->kept.count * r->splits : 0;
+}
+
+int64_t reduce_piece_begin(const struct step_run *s, int64_t piece)
+{
+    const struct reduce *r = s->own;
+    int64_t in_cell = r->terms.count * (piece % r->splits) / r->splits * r->row;
+
+    return piece / r->splits * cell_size(r) + in_cell;
+}
+
+void reduce_piece(const struct cpu *cpu, const struct step_run *s, int64_t piece)
+{
+    run_unit(cpu, s, piece, false);
 }
 
 int reduce_prepare(const struct cpu *cpu, struct step_run *s)

@@ -88,6 +88,15 @@ int strip_prepare(const struct cpu *cpu, const struct plan *plan, const struct s
 void strip_share(const struct step_run *s, double *seconds, double total);
 /* A sum whose result is not written: its elements in double. */
 void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums);
+/* A reduction while its operand is made: the number of pieces that take the operand's
+ * elements in their order (0: they do not), where one begins, and its turn, which the
+ * elements up to the next piece's begin are there for; at the end the result, or as
+ * reduce_part has it.  Meanwhile the scratch is not to be touched. */
+int64_t reduce_pieces(const struct step_run *s);
+int64_t reduce_piece_begin(const struct step_run *s, int64_t piece);
+void reduce_piece(const struct cpu *cpu, const struct step_run *s, int64_t piece);
+void reduce_finish(const struct cpu *cpu, const struct step_run *s);
+void reduce_finish_part(const struct step_run *s, double *sums);
 /* The clock that steps are timed by. */
 double cpu_seconds(void);
 

@@ -9,6 +9,10 @@
  *   shared operands and those in the thread's own memory    stay
  *   others                                                  base + row * bytes of a row
  *
+ * A group whose results are summed is run piece by piece, and each piece is added up
+ * while it is in the first caches; a result that only sums read is then no more than a
+ * piece.  What has been added up lies apart until the sum's turn comes.
+ *
  * Blocks are as the plan cuts them and write apart, but for sums over axis 0: the
  * parts of these are kept by block and added in the order of blocks. */
 #include <string.h>
@@ -19,11 +23,17 @@ struct operand {
     size_t row;                  /* bytes of a row; 0: stays */
 };
 
+enum { MOST_SUMS = 4 };
+
 /* A step for blocks of one size in one thread. */
 struct part {
     struct step_run run;
     int n_in, n_out;
     struct operand *in, *out;
+    int n_sums;                  /* steps that sum its results while it makes them, */
+    int sum[MOST_SUMS], of[MOST_SUMS];   /* and which result each does */
+    unsigned passing;            /* a bit for each result that nothing else reads */
+    char *own;                   /* of a step that is such a sum: its scratch */
 };
 
 /* A sum over axis 0. */
@@ -72,6 +82,38 @@ static void move_to(struct part *p, int64_t row)
             p->run.out = at_row(&p->out[i], row);
 }
 
+/* Where a result would begin so that element `begin` of it lies at `at`. */
+static void *shifted(char *at, int64_t begin)
+{
+    return (void *)((uintptr_t)at - (uintptr_t)begin * sizeof(float));
+}
+
+static void run_summed(const struct strip_run *r, struct part *parts, struct part *p, int64_t row)
+{
+    struct step_run *first = &parts[p->sum[0]].run;
+    const int64_t pieces = reduce_pieces(first);
+
+    group_begin(p->run.group, p->run.scratch);
+    for (int k = 0; k < p->n_sums; k++) {
+        struct part *sum = &parts[p->sum[k]];
+        move_to(sum, row);
+        sum->run.scratch = sum->own;
+    }
+    for (int64_t i = 0; i < pieces; i++) {
+        int64_t begin = reduce_piece_begin(first, i), end = reduce_piece_begin(first, i + 1);
+        for (int o = 0; o < p->n_out; o++)
+            if (p->passing >> o & 1)
+                group_set_output(p->run.group, o, shifted(at_row(&p->out[o], row), begin));
+        group_range(p->run.group, begin, end, 0);
+        for (int k = 0; k < p->n_sums; k++) {
+            struct step_run *sum = &parts[p->sum[k]].run;
+            if (p->passing >> p->of[k] & 1)
+                sum->in[0] = shifted(at_row(&p->out[p->of[k]], row), begin);
+            reduce_piece(&r->one, sum, i);
+        }
+    }
+}
+
 static void run_block(const struct strip_run *r, int64_t block, int thread, char *scratch,
                       double *seconds)
 {
@@ -83,10 +125,18 @@ static void run_block(const struct strip_run *r, int64_t block, int thread, char
     for (int i = 0; i < r->n; i++) {
         struct part *p = &parts[i];
         move_to(p, row);
-        p->run.scratch = scratch;
+        p->run.scratch = p->own ? p->own : scratch;
         if (c < end && c->step == i) {
-            reduce_part(&r->one, &p->run, c->parts + block * c->count);
+            double *sums = c->parts + block * c->count;
             c++;
+            if (p->own)
+                reduce_finish_part(&p->run, sums);
+            else
+                reduce_part(&r->one, &p->run, sums);
+        } else if (p->own) {
+            reduce_finish(&r->one, &p->run);
+        } else if (p->n_sums) {
+            run_summed(r, parts, p, row);
         } else {
             p->run.run(&r->one, &p->run);
         }
@@ -148,6 +198,7 @@ static void strip_release(const struct cpu *cpu, struct step_run *s)
         step_release(cpu, &r->parts[i].run);
         mem_free(cpu->ctx, r->parts[i].in);
         mem_free(cpu->ctx, r->parts[i].out);
+        mem_free(cpu->ctx, r->parts[i].own);
     }
     for (int i = 0; r->closing && i < r->n_closing; i++)
         mem_free(cpu->ctx, r->closing[i].parts);
@@ -194,6 +245,82 @@ static int make_part(const struct strip_run *r, const struct plan *plan, const s
     return EBM_OK;
 }
 
+static bool same_place(const struct place *a, const struct place *b)
+{
+    return a->space == b->space && a->index == b->index && a->offset == b->offset;
+}
+
+/* The root of what a step other than a group reads. */
+static ebm_val reads(const struct plan *plan, const struct step *step, int i)
+{
+    return memory_root(plan->graph, operand(node_of(plan->graph, step->val), i));
+}
+
+/* Whether but for sums that are taken early nothing of the strip reads result o of
+ * step i, and it may therefore pass: it lies in no operand's place. */
+static bool only_passes(const struct strip_run *r, const struct plan *plan, const struct step *steps,
+                        const struct part *parts, int i, int o)
+{
+    const struct ew_group *group = steps[i].group;
+
+    if (group->out[o].place.space != SPACE_STRIP)
+        return false;
+    for (int k = 0; k < group->n_in; k++)
+        if (same_place(&group->in[k].place, &group->out[o].place))
+            return false;
+    for (int j = i + 1; j < r->n; j++) {
+        const struct step *t = &steps[j];
+        for (int k = 0; t->op == OP_NONE && k < t->group->n_in; k++)
+            if (t->group->in[k].val == group->out[o].val)
+                return false;
+        for (int k = 0; t->op != OP_NONE && k < t->n_in; k++)
+            if (reads(plan, t, k) == group->out[o].val && !parts[j].own)
+                return false;
+    }
+    return true;
+}
+
+/* Whether reduction j reads result o of step i, and in pieces as another does. */
+static bool may_sum(const struct plan *plan, const struct step *steps, const struct part *parts, int i, int o, int j)
+{
+    const struct step *sum = &steps[j];
+    const struct ew_output *out = &steps[i].group->out[o];
+    const struct part *p = &parts[i];
+
+    if ((sum->op != OP_SUM && sum->op != OP_AMAX) || out->type != EBM_F32 || p->n_sums == MOST_SUMS
+        || parts[j].own || reads(plan, sum, 0) != out->val || !same_place(&sum->in[0], &out->place))
+        return false;
+    const struct step_run *run = &parts[j].run, *first = p->n_sums ? &parts[p->sum[0]].run : run;
+    int64_t pieces = reduce_pieces(run);
+    bool alike = pieces > 1 && pieces == reduce_pieces(first);
+    for (int64_t k = 0; alike && k <= pieces; k++)
+        alike = reduce_piece_begin(run, k) == reduce_piece_begin(first, k);
+    return alike;
+}
+
+/* Find which results of groups are summed as they are made. */
+static int find_sums(const struct strip_run *r, const struct plan *plan, const struct step *steps, struct part *parts)
+{
+    for (int i = 0; i < r->n; i++) {
+        struct part *p = &parts[i];
+        if (steps[i].op != OP_NONE)
+            continue;
+        for (int o = 0; o < p->n_out; o++)
+            for (int j = i + 1; j < r->n; j++)
+                if (may_sum(plan, steps, parts, i, o, j)) {
+                    parts[j].own = mem_new(r->one.ctx, parts[j].run.scratch_size, 1);
+                    if (!parts[j].own)
+                        return EBM_ERR_NOMEM;
+                    p->sum[p->n_sums] = j;
+                    p->of[p->n_sums++] = o;
+                }
+        for (int o = 0; p->n_sums && o < p->n_out; o++)
+            if (only_passes(r, plan, steps, parts, i, o))
+                p->passing |= 1u << o;
+    }
+    return EBM_OK;
+}
+
 static int make_parts(struct strip_run *r, const struct plan *plan, const struct strip *strip,
                       const struct memory *memory)
 {
@@ -210,6 +337,8 @@ static int make_parts(struct strip_run *r, const struct plan *plan, const struct
                 if (p->run.scratch_size > r->scratch)
                     r->scratch = p->run.scratch_size;
             }
+            if (rows && find_sums(r, plan, &plan->steps[strip->first], parts_of(r, t, last)) < 0)
+                return EBM_ERR_NOMEM;
         }
     r->scratch = (r->scratch + 63) & ~(size_t)63;
     return EBM_OK;

@@ -127,6 +127,8 @@ struct plan {
     struct fetch { ebm_val val; struct place place; } *fetches;  /* CONST too: filled arrays */
 };
 
+/* The value whose memory v reads: RESHAPE and STOP stripped.  fuse.c */
+ebm_val memory_root(const ebm_graph *g, ebm_val v);
 /* Elements of an operand of a heavy operation in one row of a strip; 0: shared. */
 int64_t heavy_stride(const struct shape *operand, int64_t rows);
 /* Is the result of this operation complete only after all blocks? */

@@ -43,8 +43,6 @@ enum {
 int schedule_new(const ebm_graph *g, int n, const ebm_val *outputs, struct schedule **s);
 void schedule_free(struct schedule *s);
 
-/* The value whose memory v reads: RESHAPE and STOP stripped. */
-ebm_val memory_root(const ebm_graph *g, ebm_val v);
 /* v with STOP stripped: the same shape and content. */
 ebm_val content(const ebm_graph *g, ebm_val v);
 /* Is v computed by an instruction of a group (and not a leaf of it)? */
