@@ -57,7 +57,7 @@ struct filter {
     int64_t run;                 /* consecutive elements of a window */
     int64_t pixels;              /* of a full band */
     int64_t *at;                 /* of each: offset of its window, as tiles see it */
-    int tiles, MR;               /* MR: u->MR or TALL */
+    int tiles, MR;               /* MR: u->MR, TALL or FLAT */
     struct row_tile *tile;
     int64_t padded;              /* columns in whole panels */
     int64_t sums;                /* floats of a slot */
@@ -72,19 +72,28 @@ static int panel_width(const struct filter *s, int64_t first)
 
 /* ---- plan ------------------------------------------------------------- */
 
+/* Whichever height of tiles wastes the fewest rows of a run. */
+static int height(const struct filter *s, int64_t length)
+{
+    const struct ukernel *u = s->u;
+    const int heights[] = { u->MR, u->TALL, s->kg <= u->NS ? u->FLAT : u->MR };
+    int best = u->MR;
+
+    for (size_t i = 1; i < COUNT(heights); i++)
+        if (divide_up(length, heights[i]) * heights[i] < divide_up(length, best) * best)
+            best = heights[i];
+    return best;
+}
+
 /* Tiles over a window.  A run of `length` elements takes whole tiles, the last
  * of which is moved back so as not to read beyond the run. */
 static int tiles_plan(ebm_context *ctx, struct filter *s)
 {
     const struct problem *v = &s->v;
     int64_t length = s->runs ? s->window : s->run;
-    int64_t tall = divide_up(length, s->u->TALL), tiles = divide_up(length, s->u->MR);
     int64_t runs = s->window / length, in_row = most(1, runs / v->r);
+    int64_t MR = s->MR = height(s, length), tiles = divide_up(length, MR);
 
-    /* Whichever height wastes fewer rows. */
-    s->MR = tall * s->u->TALL < tiles * s->u->MR ? s->u->TALL : s->u->MR;
-    tiles = divide_up(length, s->MR);
-    int64_t MR = s->MR;
     s->tile = mem_new(ctx, (size_t)(runs * tiles), sizeof *s->tile);
     if (!s->tile)
         return EBM_ERR_NOMEM;
@@ -169,7 +178,8 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     bool gathers = v->groups == 1 && s->run < s->window && s->run % s->u->MR != 0
                 && s->run < 2 * s->u->MR;
     /* To read beyond runs safely. */
-    s->band.copied = gathers || s->run < most(s->u->MR, s->u->TALL);
+    int64_t tallest = most(s->u->MR, most(s->u->TALL, s->u->FLAT));
+    s->band.copied = gathers || s->run < tallest;
     band_plan(&s->band, gathers ? FEW_PIXELS : BAND_PIXELS, 1);
     s->pixels = s->band.band_images * s->band.band_units * v->q;
 
@@ -185,7 +195,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
                              + q * v->stride_x * v->c;
     if ((gathers || s->depthwise) && (rc = runs_plan(cpu->ctx, s)) < 0)
         return rc;
-    s->gathered = gathers ? most(s->window, most(s->u->MR, s->u->TALL)) : 0;
+    s->gathered = gathers ? most(s->window, tallest) : 0;
     for (i = 0; i < s->pixels; i++)
         s->at[i] = gathers ? i * s->gathered : s->from[i];
     if (s->depthwise)
@@ -248,7 +258,9 @@ static gemm_cols *kernel_for(const struct filter *s, int width)
 
     if (s->MR == u->MR)
         return width == u->NR ? u->cols : u->cols_narrow;
-    return width == u->NR ? u->cols_tall : u->cols_tall_narrow;
+    if (s->MR == u->TALL)
+        return width == u->NR ? u->cols_tall : u->cols_tall_narrow;
+    return u->cols_flat_narrow;
 }
 
 /* One band into its slot, panels [begin, end). */

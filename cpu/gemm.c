@@ -21,15 +21,15 @@
 #define LANES 16
 #define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), \
                      f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
-enum { MR = 12, TALL = 14 };
+enum { MR = 12, TALL = 14, FLAT = 16 };
 #elif defined __AVX__
 #define LANES 8
 #define EACH_LANE(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
-enum { MR = 6, TALL = 6 };
+enum { MR = 6, TALL = 6, FLAT = 8 };
 #else
 #define LANES 4
 #define EACH_LANE(f) f(0), f(1), f(2), f(3)
-enum { MR = 6, TALL = 6 };
+enum { MR = 6, TALL = 6, FLAT = 8 };
 #endif
 enum { NS = LANES, NR = 2 * LANES };
 
@@ -133,6 +133,7 @@ COLS(cols, MR, 2)
 COLS(cols_narrow, MR, 1)
 COLS(cols_tall, TALL, 2)
 COLS(cols_tall_narrow, TALL, 1)
+COLS(cols_flat_narrow, FLAT, 1)
 
 /* Lanes of a and b, by constant indices; b's lanes follow a's. */
 #ifdef __clang__
@@ -385,8 +386,9 @@ static void total(int parts, const float *part, int64_t distance, int64_t n, flo
 const struct ukernel NAMED(ukernel_, ISA) = {
     .name = NAME_OF(ISA), .MR = MR, .NR = NR, .NS = NS, .lanes = LANES,
     .rows = rows, .rows_narrow = rows_narrow, .rows_past = rows_past,
-    .TALL = TALL, .cols = cols, .cols_narrow = cols_narrow,
+    .TALL = TALL, .FLAT = FLAT, .cols = cols, .cols_narrow = cols_narrow,
     .cols_tall = cols_tall, .cols_tall_narrow = cols_tall_narrow,
+    .cols_flat_narrow = cols_flat_narrow,
     .dot = dot, .taps = taps, .taps_past = taps_past, .taps_cols = taps_cols,
     .gather = gather, .total = total,
     .winograd = NAMED(winograd_, ISA),

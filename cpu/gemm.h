@@ -73,10 +73,10 @@ typedef void gemm_packed(const struct blis *blis, int64_t k, const float *a,
 struct ukernel {
     const char *name;
     int MR, NR, NS;              /* rows; columns, and columns of the narrow ones */
-    int TALL;                    /* rows of the tall ones */
+    int TALL, FLAT;              /* rows of the tall ones; of those for few columns */
     int lanes;                   /* floats of a vector */
     gemm_rows *rows, *rows_narrow, *rows_past;
-    gemm_cols *cols, *cols_narrow, *cols_tall, *cols_tall_narrow;
+    gemm_cols *cols, *cols_narrow, *cols_tall, *cols_tall_narrow, *cols_flat_narrow;
     gemm_dot *dot;
     gemm_taps *taps, *taps_past;
     gemm_taps_cols *taps_cols;
