@@ -11,12 +11,24 @@
 enum {
     WIDTH = 64,              /* lanes: hides the latency of additions */
     BLOCK = 2048,            /* elements of a run per float block: 32 a lane */
-    ROWS = 32                /* rows per float block */
+    ROWS = 32,               /* rows per float block */
+    LINE = 16                /* floats of a cache line */
 };
 
 LANE_INLINE float larger(float m, float x)      /* NaN wins */
 {
     return ((x > m) | (x != x)) ? x : m;
+}
+
+/* Begin to read WIDTH elements: what comes from memory comes while others are added. */
+LANE_INLINE void fetch(const float *a)
+{
+#ifdef __GNUC__
+    for (int j = 0; j < WIDTH; j += LINE)
+        __builtin_prefetch(a + j);
+#else
+    (void)a;
+#endif
 }
 
 double NAME(sum)(const float *a, int64_t n)
@@ -26,9 +38,12 @@ double NAME(sum)(const float *a, int64_t n)
     while (n >= WIDTH) {
         int64_t block = n < BLOCK ? n & -WIDTH : BLOCK;
         float lane[WIDTH] = { 0 };
-        for (int64_t i = 0; i < block; i += WIDTH)
+        for (int64_t i = 0; i < block; i += WIDTH) {
+            if (i + BLOCK < n)
+                fetch(a + i + BLOCK);
             for (int j = 0; j < WIDTH; j++)
                 lane[j] += a[i + j];
+        }
         for (int width = WIDTH / 2; width >= 4; width /= 2)
             for (int j = 0; j < width; j++)
                 lane[j] += lane[j + width];
@@ -86,9 +101,12 @@ static void sum_wide(double *acc, const float *a, int64_t ld, int64_t rows, int6
             int64_t width = n - c < WIDTH ? n - c : WIDTH;
             float lane[WIDTH] = { 0 };
             if (width == WIDTH)
-                for (int64_t i = r; i < last; i++)
+                for (int64_t i = r; i < last; i++) {
+                    if (i + ROWS < rows)
+                        fetch(a + (i + ROWS) * ld + c);
                     for (int j = 0; j < WIDTH; j++)
                         lane[j] += a[i * ld + c + j];
+                }
             else
                 for (int64_t i = r; i < last; i++)
                     for (int64_t j = 0; j < width; j++)
