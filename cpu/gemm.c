@@ -257,37 +257,55 @@ static void dot(int runs, const struct run *run, const float *const *a,
     }
 }
 
-/* One vector of channels of MR pixels at a time. */
-#define TAPS(name, put)                                                 \
+/* V vectors of channels of TAPS_ROWS pixels: as many as have their pointers in registers. */
+enum { TAPS_ROWS = 6 };
+#define TAPS_PART(name, V, put)                                         \
+static void name(int runs, const struct run *run, const float *const *a,\
+                 const float *b, int64_t n, int64_t j, float *const *c) \
+{                                                                       \
+    vec acc[TAPS_ROWS][V];                                              \
+                                                                        \
+    CLEAR(TAPS_ROWS, V);                                                \
+    for (int t = 0; t < runs; t++) {                                    \
+        int64_t at = run[t].at + j;                                     \
+        vec bt[V];                                                      \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            bt[v] = load(b + t * n + j + v * LANES);                    \
+        UNROLL for (int i = 0; i < TAPS_ROWS; i++)                      \
+            UNROLL for (int v = 0; v < V; v++)                          \
+                acc[i][v] += load(a[i] + at + v * LANES) * bt[v];       \
+    }                                                                   \
+    UNROLL for (int i = 0; i < TAPS_ROWS; i++)                          \
+        UNROLL for (int v = 0; v < V; v++)                              \
+            put(c[i] + j + v * LANES, acc[i][v]);                       \
+}
+
+#define TAPS(name, part1, part2)                                        \
 static void name(int runs, const struct run *run, const float *const *a,\
                  const float *b, int64_t n, float *const *c)            \
 {                                                                       \
-    int64_t j = 0;                                                      \
-                                                                        \
-    for (; j + LANES <= n; j += LANES) {                                \
-        vec acc[MR];                                                    \
-        UNROLL for (int i = 0; i < MR; i++)                             \
-            acc[i] = (vec){ 0 };                                        \
-        for (int t = 0; t < runs; t++) {                                \
-            vec bt = load(b + t * n + j);                               \
-            int64_t at = run[t].at + j;                                 \
-            UNROLL for (int i = 0; i < MR; i++)                         \
-                acc[i] += load(a[i] + at) * bt;                         \
-        }                                                               \
-        UNROLL for (int i = 0; i < MR; i++)                             \
-            put(c[i] + j, acc[i]);                                      \
+    for (int r = 0; r < MR; r += TAPS_ROWS, a += TAPS_ROWS, c += TAPS_ROWS) { \
+        int64_t j = 0;                                                  \
+        for (; j + 2 * LANES <= n; j += 2 * LANES)                      \
+            part2(runs, run, a, b, n, j, c);                            \
+        for (; j < n && n >= LANES; j += LANES)       /* the last moved back */ \
+            part1(runs, run, a, b, n, j < n - LANES ? j : n - LANES, c); \
+        for (; j < n; j++)                                              \
+            for (int i = 0; i < TAPS_ROWS; i++) {                       \
+                float one = 0;                                          \
+                for (int t = 0; t < runs; t++)                          \
+                    one += a[i][run[t].at + j] * b[t * n + j];          \
+                c[i][j] = one;                                          \
+            }                                                           \
     }                                                                   \
-    for (; j < n; j++)                                                  \
-        for (int i = 0; i < MR; i++) {                                  \
-            float one = 0;                                              \
-            for (int t = 0; t < runs; t++)                              \
-                one += a[i][run[t].at + j] * b[t * n + j];              \
-            c[i][j] = one;                                              \
-        }                                                               \
 }
 
-TAPS(taps, store)
-TAPS(taps_past, store_past)
+TAPS_PART(taps_1, 1, store)
+TAPS_PART(taps_2, 2, store)
+TAPS_PART(taps_past_1, 1, store_past)
+TAPS_PART(taps_past_2, 2, store_past)
+TAPS(taps, taps_1, taps_2)
+TAPS(taps_past, taps_past_1, taps_past_2)
 
 /* T taps of V vectors of channels: a vector of b serves T sums. */
 #define TAPS_COLS(name, T, V)                                           \
