@@ -125,6 +125,17 @@ static ebm_val nearest_adjoint(struct trial *t)
 
     return adjoint(t, ebm_resample(t->g, x, EBM_NEAREST, 32, 51), x);
 }
+/* Results larger than caches, in whole vectors of channels: they are stored past them. */
+static ebm_val enlarge_past_caches(struct trial *t)
+{
+    return ebm_resample(t->g, floats(t, SHAPE(3, 40, 50, 48)), EBM_BILINEAR, 90, 170);
+}
+static ebm_val unpool_past_caches(struct trial *t)
+{
+    ebm_val x = floats(t, SHAPE(3, 90, 170, 48));
+
+    return adjoint(t, ebm_sum_pool(t->g, x, &OVERLAPPING), x);
+}
 static ebm_val shrink(struct trial *t)
 {
     return ebm_resample(t->g, floats(t, SHAPE(4, 33, 32, 50)), EBM_BILINEAR, 15, 16);
@@ -263,7 +274,8 @@ static const struct {
     CASE(broadcast, 0), CASE(slice, 0), CASE(pad, 0), CASE(flip, 0), CASE(concat, 0),
     CASE(sum_pool, 1e-6), CASE(sum_pool_adjoint, 1e-6), CASE(max_pool, 0), CASE(max_pool_wide, 0),
     CASE(max_pool_adjoint, 1e-6), CASE(enlarge, 1e-6), CASE(enlarge_adjoint, 1e-6),
-    CASE(nearest_adjoint, 1e-6), CASE(shrink, 1e-6),
+    CASE(nearest_adjoint, 1e-6), CASE(shrink, 1e-6), CASE(enlarge_past_caches, 1e-6),
+    CASE(unpool_past_caches, 1e-6),
     CASE(gather, 0), CASE(scatter, 1e-6), CASE(update, 0), CASE(normal, 0), CASE(uniform, 0),
     CASE(softmax, 1e-6), CASE(biased_silu, 1e-6), CASE(per_sample, 1e-6), CASE(per_pixel, 1e-6),
     CASE(bytes_to_pixels, 1e-6), CASE(pixels_to_bytes, 0), CASE(index_along, 1e-6), CASE(past_caches, 1e-6),
