@@ -5,8 +5,11 @@
 //   DATA    V[point][tile][channel] = B' d B    d: SIZE + 2 pixels square
 //   FILTER  U[point][k][c]          = G g G'    g: 3x3 taps, TURNED by half a turn or not
 //   RESULT  y                       = A' M A    M[point][tile][channel], y: SIZE pixels square
+//   SPREAD  W[point][tile][channel] = A y A'
+//   GATHER  f[k][3][3][c]           = G' U G
 //
-// and between them, by gemm.comp, for each of (SIZE + 2)^2 points, M = V U.  Points are
+// and between them, by gemm.comp, for each of (SIZE + 2)^2 points, M = V U, or, for the
+// filter's gradient, U = W' V.  Points are
 // those of cpu/winograd_transform.c, where the matrices come from.  An invocation does
 // one tile of one channel: columns first, then rows, in d, six apart.
 //
@@ -26,7 +29,7 @@
 #endif
 layout(local_size_x = 128) in;
 
-const uint DATA = 0, FILTER = 1, RESULT = 2;
+const uint DATA = 0, FILTER = 1, RESULT = 2, SPREAD = 3, GATHER = 4;
 layout(constant_id = 0) const uint KIND = DATA;
 layout(constant_id = 1) const uint SIZE = 4;         // or 2
 layout(constant_id = 2) const bool STORED = true;    // is y read by others?
@@ -113,6 +116,45 @@ void result_line(uint at, uint by)
     d[at + 3 * by] = A3 * odd_a + (B3 * odd_b + d5);
 }
 
+void spread_line(uint at, uint by)
+{
+    float y0 = d[at], y1 = d[at + by];
+
+    if (SIZE == 2) {
+        d[at + by] = y0 + y1;
+        d[at + 2 * by] = y0 - y1;
+        d[at + 3 * by] = y1;
+        return;
+    }
+    float y2 = d[at + 2 * by], y3 = d[at + 3 * by];
+    float even_a = y0 + A2 * y2, odd_a = y1 + A2 * y3;
+    float even_b = y0 + B2 * y2, odd_b = y1 + B2 * y3;
+    d[at + by] = even_a + A1 * odd_a;
+    d[at + 2 * by] = even_a - A1 * odd_a;
+    d[at + 3 * by] = even_b + B1 * odd_b;
+    d[at + 4 * by] = even_b - B1 * odd_b;
+    d[at + 5 * by] = y3;
+}
+
+void gather_line(uint at, uint by)
+{
+    float u1 = d[at + by], u2 = d[at + 2 * by], u3 = d[at + 3 * by];
+
+    if (SIZE == 2) {
+        float even = 0.5 * (u1 + u2), odd = 0.5 * (u1 - u2);
+        d[at] = even - d[at];
+        d[at + by] = odd;
+        d[at + 2 * by] = even + u3;
+        return;
+    }
+    float u4 = d[at + 4 * by], u5 = d[at + 5 * by];
+    float even_a = NA * (u1 + u2), odd_a = NA * (u1 - u2);
+    float even_b = NB * (u3 + u4), odd_b = NB * (u3 - u4);
+    d[at] = N0 * d[at] + (even_a + even_b);
+    d[at + by] = A1 * odd_a + B1 * odd_b;
+    d[at + 2 * by] = A2 * even_a + (B2 * even_b + u5);
+}
+
 // FROM x FROM elements of d become TO x TO.
 #define TRANSFORM(line, FROM, TO) \
     for (uint j = 0; j < FROM; j++) \
@@ -125,6 +167,23 @@ void store_points(uint e)
     for (uint y = 0; y < SEEN; y++)
         for (uint x = 0; x < SEEN; x++)
             PUT(2, (y * SEEN + x) * uint(p[COUNT]) + e, d[6 * y + x]);
+}
+
+void load_points(uint e)
+{
+    for (uint y = 0; y < SEEN; y++)
+        for (uint x = 0; x < SEEN; x++)
+            d[6 * y + x] = REAL(0, (y * SEEN + x) * uint(p[COUNT]) + e);
+}
+
+void gather_filter(uint e)
+{
+    uint c = e % uint(p[CHANNELS]), k = e / uint(p[CHANNELS]);
+
+    load_points(e);
+    TRANSFORM(gather_line, SEEN, 3)
+    for (uint t = 0; t < 9; t++)
+        PUT(2, (9 * k + t) * uint(p[CHANNELS]) + c, d[6 * (t / 3) + t % 3]);
 }
 
 void filter_points(uint e)
@@ -151,26 +210,33 @@ void main()
         filter_points(e);
         return;
     }
+    if (KIND == GATHER) {
+        gather_filter(e);
+        return;
+    }
     uint channel = e % uint(p[CHANNELS]), tile = uint(p[TILE]) + e / uint(p[CHANNELS]);
     uint row = tile / uint(p[ACROSS]);
     int n = int(row / uint(p[DOWN]));
     int top = int(row % uint(p[DOWN]) * SIZE) + p[BEGIN];
     int left = int(tile % uint(p[ACROSS]) * SIZE) + p[BEGIN + 1];
-    if (KIND == DATA) {
-        for (uint y = 0; y < SEEN; y++)
-            for (uint x = 0; x < SEEN; x++) {
+    if (KIND == DATA || KIND == SPREAD) {
+        const uint LOADED = KIND == DATA ? SEEN : SIZE;
+        for (uint y = 0; y < LOADED; y++)
+            for (uint x = 0; x < LOADED; x++) {
                 int h = top + int(y), w = left + int(x);
                 if (h >= 0 && w >= 0 && h < p[IMAGE] && w < p[IMAGE + 1])
                     d[6 * y + x] = rounded(REAL(0, ((n * p[IMAGE] + h) * p[IMAGE + 1] + w) * p[CHANNELS]
                                                    + int(channel)), ROUNDED);
             }
-        TRANSFORM(data_line, SEEN, SEEN)
+        if (KIND == DATA) {
+            TRANSFORM(data_line, SEEN, SEEN)
+        } else {
+            TRANSFORM(spread_line, SIZE, SEEN)
+        }
         store_points(e);
         return;
     }
-    for (uint y = 0; y < SEEN; y++)
-        for (uint x = 0; x < SEEN; x++)
-            d[6 * y + x] = REAL(0, (y * SEEN + x) * uint(p[COUNT]) + e);
+    load_points(e);
     TRANSFORM(result_line, SEEN, SIZE)
 #ifdef CAPACITY
     for (uint y = 0; y < SIZE; y++)

@@ -109,15 +109,15 @@ static const double EPILOGUE_TOLERANCE = 1e-4;
  * is chosen, of some F(4x4). */
 static const struct winograd_case {
     int64_t n, h, w, c, k;
-    int pad, dispatches;                 /* without an epilogue; 0: the definition */
+    int pad, dispatches, of_filter;      /* without an epilogue; of the filter's gradient */
 } winograd_cases[] = {
-    { 2, 2, 2, 16, 16, 1, 4 }, { 2, 8, 8, 16, 24, 1, 4 }, { 3, 7, 5, 20, 17, 1, 4 },
-    { 1, 6, 9, 16, 16, 0, 4 }, { 1, 5, 4, 33, 16, 2, 4 }, { 5, 4, 4, 130, 18, 1, 4 },
-    { 40, 8, 8, 16, 16, 1, 10 },         /* three blocks of tiles */
-    { 1, 8, 8, 15, 16, 1, 0 }, { 1, 8, 8, 16, 15, 1, 0 },
+    { 2, 2, 2, 16, 16, 1, 4, 4 }, { 2, 8, 8, 16, 24, 1, 4, 4 }, { 3, 7, 5, 20, 17, 1, 4, 4 },
+    { 1, 6, 9, 16, 16, 0, 4, 4 }, { 1, 5, 4, 33, 16, 2, 4, 4 }, { 5, 4, 4, 130, 18, 1, 4, 4 },
+    { 40, 8, 8, 16, 16, 1, 10, 12 },     /* three blocks of tiles, two sums at a time */
+    { 1, 8, 8, 15, 16, 1, 1, 1 }, { 1, 8, 8, 16, 15, 1, 1, 1 },      /* the definition */
 };
 
-static double run_winograd(ebm_backend *backend, const struct winograd_case *v, bool data, bool behind,
+static double run_winograd(ebm_backend *backend, const struct winograd_case *v, enum op op, bool behind,
                            enum ebm_precision precision)
 {
     const ebm_conv_spec spec = { { 1, 1 }, { v->pad, v->pad, v->pad, v->pad }, { 1, 1 }, 1 };
@@ -131,9 +131,11 @@ static double run_winograd(ebm_backend *backend, const struct winograd_case *v, 
         exit(99);
     ebm_store_precision(store, precision);
     trial_open(&t, store, 11);
-    ebm_val from = trial_input(&t, EBM_F32, 4, data ? dy : x, -1, 1);
-    ebm_val filter = trial_input(&t, EBM_F32, 4, f, -1, 1);
-    ebm_val a = data ? ebm_conv_data(t.g, from, filter, &spec, v->h, v->w) : ebm_conv(t.g, from, filter, &spec);
+    ebm_val from = trial_input(&t, EBM_F32, 4, op == OP_CONV_DATA ? dy : x, -1, 1);
+    ebm_val other = trial_input(&t, EBM_F32, 4, op == OP_CONV_FILTER ? dy : f, -1, 1);
+    ebm_val a = op == OP_CONV_DATA ? ebm_conv_data(t.g, from, other, &spec, v->h, v->w)
+              : op == OP_CONV ? ebm_conv(t.g, from, other, &spec)
+                              : ebm_conv_filter(t.g, from, other, &spec, 3, 3);
     ebm_val out[2] = { a, 0 };
     int n = 1;
     if (behind) {
@@ -153,24 +155,25 @@ static void test_winograd(ebm_backend *backend)
     struct vk *vk = (struct vk *)backend;
     const struct winograd_rules usual = vk->winograd;
     double worst = 0, worst_behind = 0, worst_bf16 = 0;
+    static const enum op ops[] = { OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
     bool behind = vk->limits.buffers > 11, as_told = true;
 
     vk->winograd = always;
     for (size_t i = 0; i < COUNT(winograd_cases); i++) {
         const struct winograd_case *v = &winograd_cases[i];
-        size_t want = v->dispatches ? (size_t)v->dispatches : 1;
-        for (int data = 0; data < 2; data++)
-            for (int group = 0; group < 2; group++) {
-                double error = run_winograd(backend, v, data, group, EBM_FP32);
+        for (int k = 0; k < 3; k++)
+            for (int group = 0; group < (ops[k] == OP_CONV_FILTER ? 1 : 2); group++) {
+                size_t want = (size_t)(ops[k] == OP_CONV_FILTER ? v->of_filter : v->dispatches);
+                double error = run_winograd(backend, v, ops[k], group, EBM_FP32);
                 if (n_dispatches != want + (group && !behind)) {
                     tap_note("case %zu: %zu dispatches", i, n_dispatches);
                     as_told = false;
                 }
                 *(group ? &worst_behind : &worst) = fmax(group ? worst_behind : worst, error);
             }
-        worst_bf16 = fmax(worst_bf16, run_winograd(backend, v, i % 2, false, EBM_BF16));
+        worst_bf16 = fmax(worst_bf16, run_winograd(backend, v, ops[i % 3], false, EBM_BF16));
     }
-    tap_ok(worst <= TOLERANCE, "Winograd's convolutions and their adjoints (worst %.1e)", worst);
+    tap_ok(worst <= TOLERANCE, "Winograd's convolutions, adjoints and gradients of filters (worst %.1e)", worst);
     tap_ok(worst_behind <= EPILOGUE_TOLERANCE, "and what is behind them (worst %.1e)", worst_behind);
     tap_ok(as_told, "are done where 3x3 filters have 16 channels, with their epilogues");
     tap_ok(worst_bf16 <= TOLERANCE, "and with precision bf16 (worst %.1e)", worst_bf16);

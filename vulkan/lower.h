@@ -116,12 +116,12 @@ int lower_window(const struct lowering *l);
 int lower_resample(const struct lowering *l);
 int lower_index(const struct lowering *l);
 int lower_contract(const struct lowering *l);
-/* m[point][tile][column] = v[point][tile][depth] u[point]; turned: of u the columns are
- * next to each other, not the terms. */
+/* For each point [rows][columns] = a b.  a is [rows][depth], b [columns][depth]; either
+ * may lie the other way round. */
 struct point_products {
-    int64_t points, tiles, depth, columns;
-    struct span v, u, m;
-    bool turned;
+    int64_t points, rows, depth, columns;
+    struct span a, b, to;
+    bool a_turned, b_turned;
 };
 int lower_points(struct device_program *p, const struct point_products *q);
 /* Pixels along a side of the tiles by which Winograd's algorithm makes the result, or

@@ -198,12 +198,13 @@ int lower_contract(const struct lowering *l)
 /* Points are enough to keep a GPU busy: k is not split. */
 int lower_points(struct device_program *p, const struct point_products *q)
 {
-    struct product v = { .role = MATMUL, .M = q->tiles, .N = q->columns, .K = q->depth, .batches = q->points,
-        .a_m = q->depth, .a_k = 1, .a_z = q->tiles * q->depth, .a_along = true,
-        .b_n = q->turned ? 1 : q->depth, .b_k = q->turned ? q->columns : 1,
-        .b_z = q->columns * q->depth, .b_along = !q->turned,
-        .c_m = q->columns, .c_z = q->tiles * q->columns, .results = q->points * q->tiles * q->columns };
-    struct draft_dispatch d = { .shader = SHADER_GEMM, .operands = { q->v, q->u, written(q->m) } };
+    struct product v = { .role = MATMUL, .M = q->rows, .N = q->columns, .K = q->depth, .batches = q->points,
+        .a_m = q->a_turned ? 1 : q->depth, .a_k = q->a_turned ? q->rows : 1,
+        .a_z = q->rows * q->depth, .a_along = !q->a_turned,
+        .b_n = q->b_turned ? 1 : q->depth, .b_k = q->b_turned ? q->columns : 1,
+        .b_z = q->columns * q->depth, .b_along = !q->b_turned,
+        .c_m = q->columns, .c_z = q->rows * q->columns, .results = q->points * q->rows * q->columns };
+    struct draft_dispatch d = { .shader = SHADER_GEMM, .operands = { q->a, q->b, written(q->to) } };
     struct tiling t = { .BM = tile_of(v.M), .BN = tile_of(v.N), .part = (v.K + DEPTH - 1) / DEPTH * DEPTH,
                         .parts = 1 };
 
