@@ -9,6 +9,7 @@
  * constant bounds and are unrolled whole, so that the accumulators become
  * registers.  On packed panels this is as fast as BLIS's assembly, since both
  * wait for the multipliers alone. */
+#include <string.h>
 #include "gemm.h"
 #include "past.h"
 #include "winograd.h"
@@ -337,25 +338,46 @@ TAPS_COLS(taps3_cols2, TAPS_AT_ONCE, 2)
 TAPS_COLS(taps3_cols1, TAPS_AT_ONCE, 1)
 TAPS_COLS(taps1_cols1, 1, 1)
 
+/* Channels [j, n) behind the whole vectors: the last vector moved back, and of it what
+ * is new. */
+static void taps_cols_rest(int taps, const struct run *run, int64_t columns, const int64_t *at,
+                           const float *a, const float *b, int64_t ldb, int64_t j, int64_t n,
+                           float *c)
+{
+    float sum[LANES];
+    int64_t last = n - LANES;
+
+    for (int t = 0; t < taps; t++, c += n) {
+        if (last >= 0) {
+            memset(sum, 0, sizeof sum);
+            taps1_cols1(run + t, columns, at, a + last, b + last, ldb, LANES, sum);
+        }
+        for (int64_t l = j; l < n; l++) {
+            float one = last >= 0 ? sum[l - last] : 0;
+            for (int64_t k = 0; last < 0 && k < columns; k++)
+                one += a[at[k] + run[t].at + l] * b[k * ldb + l];
+            c[l] += one;
+        }
+    }
+}
+
 static void taps_cols(int taps, const struct run *run, int64_t columns, const int64_t *at,
                       const float *a, const float *b, int64_t ldb, int64_t n, float *c)
 {
+    int64_t whole = n - n % LANES;
+
     for (int t = 0; t < taps; ) {
         bool more = t + TAPS_AT_ONCE <= taps;
         int64_t j = 0;
         float *ct = c + t * n;
         for (; more && j + 2 * LANES <= n; j += 2 * LANES)
             taps3_cols2(run + t, columns, at, a + j, b + j, ldb, n, ct + j);
-        for (; j + LANES <= n; j += LANES)
+        for (; j < whole; j += LANES)
             (more ? taps3_cols1 : taps1_cols1)(run + t, columns, at, a + j, b + j, ldb, n, ct + j);
-        for (int end = t + (more ? TAPS_AT_ONCE : 1); t < end; t++, ct += n)
-            for (int64_t l = j; l < n; l++) {
-                float one = 0;
-                for (int64_t k = 0; k < columns; k++)
-                    one += a[at[k] + run[t].at + l] * b[k * ldb + l];
-                ct[l] += one;
-            }
+        t += more ? TAPS_AT_ONCE : 1;
     }
+    if (whole < n)
+        taps_cols_rest(taps, run, columns, at, a, b, ldb, whole, n, c);
 }
 
 /* Copies go eight floats at a time: what a run's last copy writes behind its
