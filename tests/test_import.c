@@ -51,7 +51,7 @@ static bool elements_are(ebm_foreign *f, const char *name, int rank, const int64
     const struct foreign_tensor *t = foreign_find(f, name);
     float x[64];
 
-    if (!t || t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0
+    if (!t || t->rank != rank || (rank > 0 && memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0)
         || t->elements > 64 || foreign_read(f, t, x) < 0)
         return false;
     for (int i = 0; i < t->elements; i++)
