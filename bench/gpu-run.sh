@@ -59,9 +59,10 @@ if [ "$device" = vulkan:0 ]; then
 fi
 section 'a training and its samples'
 rm -rf trial
-tested 'training' bin/ebm-train --recipe digits --out trial --steps 10 --seed 1 --set batch=16 -b "$device"
-tested 'sampling' bin/ebm-sample trial/model.safetensors -n 4 --seed 1 --set sample.steps=20 -b "$device" \
-    --out trial/samples.png
+tested 'training' bin/ebm-train --recipe digits --out trial --steps 10 --seed 1 --set batch=4 \
+    --set grid.every=0 -b "$device"
+tested 'sampling' bin/ebm-sample trial/model.safetensors -n 4 --seed 1 --set sample.steps=20 --set sample.batch=4 \
+    -b "$device" --out trial/samples.png
 section 'times'
 EBM_BENCH_BACKEND=$device
 export EBM_BENCH_BACKEND
