@@ -16,7 +16,7 @@ from torch import nn
 
 
 def read_safetensors(path):
-    """Float tensors of a file, by name."""
+    """Float32 tensors of a file, by name."""
     with open(path, "rb") as f:
         (size,) = struct.unpack("<Q", f.read(8))
         header = json.loads(f.read(size))
@@ -24,7 +24,7 @@ def read_safetensors(path):
     header.pop("__metadata__", None)
     return {name: torch.from_numpy(np.frombuffer(data, np.float32, offset=t["data_offsets"][0],
                 count=int(np.prod(t["shape"], dtype=np.int64))).reshape(t["shape"]).copy())
-            for name, t in header.items()}
+            for name, t in header.items() if t["dtype"] == "F32"}
 
 
 def nchw(x):
