@@ -1,14 +1,19 @@
 /* needs.c - see needs.h.
  *
  * SPDX-License-Identifier: ISC */
+#include "config.h"
 #include <stdio.h>
 #include "needs.h"
 #include "program.h"
 
 /* Pages of code and of libraries' own data that a process has touched when it has
  * taken some steps, beyond those of one that has only started: measured on x86-64
- * with glibc (tests/test_memory.c). */
+ * with glibc (tests/test_memory.c).  BLIS alone is two fifths of it. */
+#ifdef HAVE_BLIS
 enum { CODE_BYTES = 5 << 20 };
+#else
+enum { CODE_BYTES = 3 << 20 };
+#endif
 
 struct needs needs_of(const ebm_backend *backend, int n, ebm_store *const *stores, size_t more)
 {

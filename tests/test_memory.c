@@ -133,7 +133,7 @@ static double largest_difference(const char *a_path, const char *b_path)
     return isfinite(most) ? most : -1;
 }
 
-/* Sampling within half of what it would take: a part of the batch is chosen, said, and
+/* Sampling within two thirds of what it would take: a part of the batch is chosen, said, and
  * kept to, and the images are the same but for roundings. */
 static void test_sampling_limit(double bare)
 {
@@ -146,7 +146,7 @@ static void test_sampling_limit(double bare)
     double whole = run(SAMPLE "--quiet --out memory.tmp/whole.npy", text, sizeof text) - bare;
     if (!tap_ok(trained > 0 && whole > 0, "a model is sampled from, with %.1f MiB", whole / 1048576))
         tap_note("%s", text);
-    const double limit = floor(whole / 2);
+    const double limit = floor(whole * 2 / 3);
     snprintf(command, sizeof command, SAMPLE "--max-mem %.0f --out memory.tmp/parts.npy", limit);
     double took = run(command, text, sizeof text) - bare;
     tap_ok(took > 0 && took <= limit * (1 + ERROR), "ebm-sample --max-mem: of %.1f MiB allowed %.1f are taken",
