@@ -56,6 +56,28 @@ says() {
     ok "$said" "it says: $1"
 }
 
+# tiny_recipe STEPS [LINE]...: ./tiny.recipe, with these lines as well: a training of a moment
+tiny_recipe() {
+    steps=$1
+    shift
+    cat >tiny.recipe <<END
+method = cd
+steps = $steps
+batch = 4
+data.source = "shapes:16,shape=circle"
+data.height = 8
+data.width = 8
+data.channels = 1
+energy.net = "conv:4,s2 silu flatten linear:1"
+buffer.size = 8
+langevin.steps = 2
+sample.steps = 2
+sample.batch = 4
+grid.every = 0
+END
+    [ $# -eq 0 ] || printf '%s\n' "$@" >>tiny.recipe
+}
+
 finish() {
     printf '1..%d\n' "$count"
     [ "$failures" -eq 0 ]

@@ -29,23 +29,7 @@ LD_LIBRARY_PATH=$builddir/lib/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 OMP_NUM_THREADS=1
 export LD_LIBRARY_PATH OMP_NUM_THREADS
 
-cat >tiny.recipe <<'END'
-method = cd
-steps = 4
-batch = 4
-data.source = "shapes:16,shape=circle"
-data.height = 8
-data.width = 8
-data.channels = 1
-energy.net = "conv:4,s2 silu flatten linear:1"
-buffer.size = 8
-langevin.steps = 2
-sample.steps = 2
-sample.batch = 4
-save.every = 2
-log.every = 1
-grid.every = 0
-END
+tiny_recipe 4 'save.every = 2' 'log.every = 1'
 
 cat >icd.recipe <<'END'
 method = icd

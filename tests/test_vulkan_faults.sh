@@ -23,23 +23,7 @@ if ! ebm-sample /dev/null -b vulkan:0 --out x.png 2>err && grep -q 'vulkan:' err
     exit 0
 fi
 
-cat >tiny.recipe <<'END'
-method = cd
-steps = 8
-batch = 4
-data.source = "shapes:16,shape=circle"
-data.height = 8
-data.width = 8
-data.channels = 1
-energy.net = "conv:4,s2 silu flatten linear:1"
-buffer.size = 8
-langevin.steps = 2
-sample.steps = 2
-sample.batch = 4
-save.every = 2
-log.every = 1
-grid.every = 0
-END
+tiny_recipe 8 'save.every = 2' 'log.every = 1'
 train='ebm-train --recipe ./tiny.recipe --out run --seed 7 --quiet'
 
 # with LIBRARY COMMAND...: LIBRARY takes the place of libvulkan

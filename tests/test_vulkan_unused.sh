@@ -10,21 +10,7 @@ if ! strace -f -e trace=file -o trace true 2>err; then
     echo '1..0 # SKIP no strace here, or it is not allowed'
     exit 0
 fi
-cat >tiny.recipe <<'END'
-method = cd
-steps = 2
-batch = 4
-data.source = "shapes:16,shape=circle"
-data.height = 8
-data.width = 8
-data.channels = 1
-energy.net = "conv:4,s2 silu flatten linear:1"
-buffer.size = 8
-langevin.steps = 2
-sample.steps = 2
-sample.batch = 4
-grid.every = 0
-END
+tiny_recipe 2
 # traced COMMAND...: the files that it asks for are in ./trace
 traced() {
     strace -f -e trace=file -o trace "$@"
