@@ -70,28 +70,42 @@ exits 0 'and what it leaves' ebm-sample model.safetensors -b cpu -n 4 --seed 3 -
 ebm-model inspect model.safetensors >whole.inspect 2>err
 ebm-eval score model.safetensors -b cpu --data shapes:8 >whole.scores 2>err
 
+# A folder left with the very bytes of one that resumed well would do so again.
+: >good
+left_before() { # FOLDER
+    left="$what $(find "$1" -type f -exec cksum {} + 2>/dev/null | sort | cksum)"
+    grep -qxF "$left" good
+}
+good_again() { echo "$left" >>good; }
+
 # What is done, and whether it was done well.
 begin_train() { rm -rf run; }
 do_train() { $train; }
 good_train() {
+    [ "$status" -ne 0 ] || cmp -s run/model.safetensors whole/model.safetensors || return
+    left_before run && return
     again=
     [ ! -f run/recipe ] || again=--resume
-    $train $again >out2 2>err2 && cmp -s run/model.safetensors whole/model.safetensors
+    $train $again >out2 2>err2 && cmp -s run/model.safetensors whole/model.safetensors && good_again
 }
 
 begin_icd() { rm -rf run-icd; }
 do_icd() { $icd; }
 good_icd() {
+    [ "$status" -ne 0 ] || cmp -s run-icd/model.safetensors whole-icd/model.safetensors || return
+    left_before run-icd && return
     again=
     [ ! -f run-icd/recipe ] || again=--resume
-    $icd $again >out2 2>err2 && cmp -s run-icd/model.safetensors whole-icd/model.safetensors
+    $icd $again >out2 2>err2 && cmp -s run-icd/model.safetensors whole-icd/model.safetensors && good_again
 }
 
 begin_resume() { rm -rf run && cp -r half run; }
 do_resume() { ebm-train -b cpu --out run --threads 1 --quiet --resume; }
 good_resume() {
+    [ "$status" -ne 0 ] || cmp -s run/model.safetensors whole/model.safetensors || return
+    left_before run && return
     ebm-train -b cpu --out run --threads 1 --quiet --resume >out2 2>err2 &&
-        cmp -s run/model.safetensors whole/model.safetensors
+        cmp -s run/model.safetensors whole/model.safetensors && good_again
 }
 
 begin_sample() { rm -f picture.png; }
