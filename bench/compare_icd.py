@@ -4,6 +4,7 @@ SPDX-License-Identifier: ISC
 
     PATH=apps:$PATH python3 compare_icd.py FOLDER [--out NEW] [--recipe icd-digits]
                 [--data SOURCE] [--seeds 1 2 3] [--set KEY=VALUE ...] [--updates]
+                [--samples 1000]
 
 FOLDER has the digits (IDX, gzip), or pictures in CIFAR-10's binary form; SOURCE,
 where it is given, names the same pictures to ebm-train.  For each
@@ -13,7 +14,7 @@ ebm-train ends (the same time), and again after as many updates as ebm-train mad
 Where the rate falls, it falls with the time in the former case, and a second
 training, by its count of updates, is the latter.
 
-Samples, 1,000 of each model by its own sampler, are compared with the test
+Samples of each model by its own sampler are compared with the test
 pictures by a kernel inception distance (Binkowski et al. 2018: the unbiased
 estimate of MMD^2 with the kernel (xy/d + 1)^3) on 64 features of a small
 classifier, which is trained here first, each feature divided by its deviation.  Standard
@@ -37,9 +38,6 @@ from torch import nn
 
 from torch_icd import Energy, Settings, Training, read_recipe, sample
 from torch_net import read_safetensors
-
-SAMPLES = 1000
-
 
 # ---- pictures ----
 
@@ -117,14 +115,14 @@ def distance(x, y):
 
 
 class Judge:
-    def __init__(self, folder):
+    def __init__(self, folder, samples=1000):
         train, test = read_pictures(folder, "train"), read_pictures(folder, "test")
         self.train, self.net = train[0], train_classifier(train, test)
         fitted = features_of(self.net, train[0])
         self.deviation = fitted.std(0).clamp(min=1e-6)
         self.test = features_of(self.net, test[0]) / self.deviation
-        parts = (fitted / self.deviation).split(SAMPLES)
-        floor = [distance(part, self.test)[0] for part in parts if len(part) == SAMPLES]
+        parts = (fitted / self.deviation).split(samples)
+        floor = [distance(part, self.test)[0] for part in parts if len(part) == samples]
         print("floor: %.4f, deviation %.4f of %d parts of the training pictures"
               % (np.mean(floor), np.std(floor, ddof=1), len(floor)), flush=True)
 
@@ -195,9 +193,9 @@ def train_both(args, seed, run, pictures):
     return s, training.net, snaps
 
 
-def ours_samples(run, seed):
+def ours_samples(run, seed, samples=1000):
     out = os.path.join(run, "samples.npy")
-    subprocess.run(["ebm-sample", os.path.join(run, "model.safetensors"), "-n", str(SAMPLES), "--seed", str(seed),
+    subprocess.run(["ebm-sample", os.path.join(run, "model.safetensors"), "-n", str(samples), "--seed", str(seed),
                     "-q", "-t", "1", "--out", out], check=True, stdout=subprocess.DEVNULL)
     a = torch.from_numpy(np.load(out))
     return (a if a.dtype == torch.uint8 else (255 * a).to(torch.uint8)).permute(0, 3, 1, 2)
@@ -212,20 +210,21 @@ def main():
     a.add_argument("--seeds", nargs="+", type=int, default=[1])
     a.add_argument("--set", nargs="*", default=[])
     a.add_argument("--updates", action="store_true", help="PyTorch after as many updates, too")
+    a.add_argument("--samples", type=int, default=1000, help="samples of each model")
     args = a.parse_args()
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    judge, shape = Judge(args.folder), None
+    judge, shape = Judge(args.folder, args.samples), None
     os.makedirs(args.out)
     for seed in args.seeds:
         run = os.path.join(args.out, "seed-%d" % seed)
         shape = judge.train.shape[1:]
         s, net, snaps = train_both(args, seed, run, judge.train)
-        judge("libebm, %d updates" % s.whole("steps"), ours_samples(run, seed))
+        judge("libebm, %d updates" % s.whole("steps"), ours_samples(run, seed, args.samples))
         for i, (what, weights) in enumerate(snaps):
             net.load_state_dict(weights)
-            images = sample(net, s, SAMPLES, shape)
+            images = sample(net, s, args.samples, shape)
             np.save(os.path.join(run, "torch-%d.npy" % i), images.permute(0, 2, 3, 1).numpy())
             judge(what, images)
 
