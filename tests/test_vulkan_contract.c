@@ -23,7 +23,7 @@ static const double TOLERANCE = 5e-6;
 /* ---- what compile() made of the last program ---- */
 
 static const struct backend_vtable *real;
-static size_t n_dispatches, n_once;
+static size_t n_dispatches, n_once, arena_size;
 
 static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer *arena,
                    struct device_buffer *const *slots, const size_t *feeds, struct device_program **program)
@@ -32,6 +32,7 @@ static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer
 
     n_dispatches = rc < 0 ? 0 : (*program)->n_dispatches;
     n_once = rc < 0 ? 0 : (*program)->n_once;
+    arena_size = arena->size;
     return rc;
 }
 
@@ -177,6 +178,37 @@ static void test_winograd(ebm_backend *backend)
     tap_ok(worst_behind <= EPILOGUE_TOLERANCE, "and what is behind them (worst %.1e)", worst_behind);
     tap_ok(as_told, "are done where 3x3 filters have 16 channels, with their epilogues");
     tap_ok(worst_bf16 <= TOLERANCE, "and with precision bf16 (worst %.1e)", worst_bf16);
+    vk->winograd = usual;
+}
+
+/* Without the memory that Winograd's algorithm wants it is done in smaller blocks, and
+ * without any not at all. */
+static void test_short(ebm_backend *backend)
+{
+    static const struct winograd_case v = { 40, 8, 8, 16, 16, 1, 4, 4 };
+    static const enum op ops[] = { OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
+    static const char *const name[] = { "a convolution", "its adjoint", "its filter's gradient" };
+    struct vk *vk = (struct vk *)backend;
+    const struct winograd_rules usual = vk->winograd;
+
+    for (int k = 0; k < 3; k++) {
+        vk->winograd = (struct winograd_rules){ 0, 0 };
+        run_winograd(backend, &v, ops[k], false, EBM_FP32);
+        size_t least = arena_size, direct = n_dispatches;
+        vk->winograd = (struct winograd_rules){ 1e9, 1 << 25 };
+        run_winograd(backend, &v, ops[k], false, EBM_FP32);
+        size_t most = arena_size, at_once = n_dispatches;
+        tap_ok(most > least && at_once > direct, "%s wishes for %zu bytes besides %zu", name[k], most - least, least);
+        backend->withheld = (most - least) / 2;
+        double error = run_winograd(backend, &v, ops[k], false, EBM_FP32);
+        tap_ok(error <= TOLERANCE && arena_size == most - (most - least) / 2 && n_dispatches > at_once,
+               "half of them: %zu dispatches, not %zu (error %.1e)", n_dispatches, at_once, error);
+        backend->withheld = SIZE_MAX;
+        error = run_winograd(backend, &v, ops[k], false, EBM_FP32);
+        tap_ok(error <= TOLERANCE && arena_size == least && n_dispatches == direct,
+               "none: the definition, in %zu bytes (error %.1e)", arena_size, error);
+        backend->withheld = 0;
+    }
     vk->winograd = usual;
 }
 
@@ -356,6 +388,7 @@ static void test_device(ebm_context *ctx)
         test_epilogue(backend, kind, true);
     }
     test_winograd(backend);
+    test_short(backend);
     test_lasting(backend);
     test_choice(backend);
     backend->v = real;

@@ -30,27 +30,29 @@ struct span span_scratch(struct device_program *p, size_t size)
     return (struct span){ p->scratch, p->scratch_at + p->held, size, false };
 }
 
-/* Beyond this, filters are transformed in every run. */
-enum { LASTING_MOST = 1 << 26 };
-
-/* Where the next `size` bytes begin: in one piece of the buffer. */
-static size_t lasting_at(const struct device_program *p, size_t size)
+size_t within_piece(const struct vk *vk, size_t at, size_t size)
 {
-    size_t at = (p->lasting_size + SPAN_ALIGN - 1) / SPAN_ALIGN * SPAN_ALIGN, piece = p->vk->limits.piece;
+    size_t piece = vk->limits.piece;
 
-    return at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
+    at = (at + SPAN_ALIGN - 1) / SPAN_ALIGN * SPAN_ALIGN;
+    return size && at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
+}
+
+static size_t next_lasting(const struct device_program *p, size_t size)
+{
+    return within_piece(p->vk, p->lasting_at + p->lasting_size, size);
 }
 
 bool has_lasting(const struct device_program *p, size_t size)
 {
-    return size <= p->vk->limits.operand && lasting_at(p, size) + size <= LASTING_MOST;
+    return size <= p->vk->limits.operand && next_lasting(p, size) + size <= p->lasting_at + p->spare.lasting;
 }
 
 struct span span_lasting(struct device_program *p, size_t size)
 {
-    size_t at = lasting_at(p, size);
+    size_t at = next_lasting(p, size);
 
-    p->lasting_size = at + size;
+    p->lasting_size = at + size - p->lasting_at;
     return (struct span){ p->lasting, at, size, false };
 }
 

@@ -33,6 +33,11 @@ struct dispatch {
     struct span bound[BUFFERS_MAX];
 };
 
+/* Bytes that may be taken besides what steps cannot do without, to save time. */
+struct spare {
+    size_t scratch, lasting;
+};
+
 struct device_program {
     struct vk *vk;
     bool dry;                /* lowered to be measured: no memory, no pipelines */
@@ -43,8 +48,9 @@ struct device_program {
     struct device_buffer *scratch;           /* the arena, where all steps share it */
     size_t scratch_at, scratch_size;         /* from there; bytes used at most */
     size_t held;             /* of it, by large.c */
-    struct device_buffer *lasting;           /* what is made once for several runs */
-    size_t lasting_size;
+    struct device_buffer *lasting;           /* the arena: what is made once for several runs */
+    size_t lasting_at, lasting_size;
+    struct spare spare;
     bool too_large;          /* a step does not fit the limits of the device */
     struct dispatch *dispatches;
     size_t n_dispatches, capacity;
@@ -103,6 +109,8 @@ int emit_copy(struct device_program *p, struct span from, struct span to);
 
 struct span span_at(const struct device_program *p, const struct place *place, size_t size);
 struct span span_scratch(struct device_program *p, size_t size);
+/* Where `size` bytes may begin, from `at` on: in one piece of a buffer. */
+size_t within_piece(const struct vk *vk, size_t at, size_t size);
 /* Memory of what is made once for several runs; is there so much left? */
 struct span span_lasting(struct device_program *p, size_t size);
 bool has_lasting(const struct device_program *p, size_t size);

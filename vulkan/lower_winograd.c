@@ -15,7 +15,8 @@
  *     y --AyA'--> W[point][tile][k]  /
  *
  * Transforms are winograd.comp's, products gemm.comp's, all in scratch.  The tiles go by
- * in blocks, so that what belongs to tiles takes little memory, and that of the cache.
+ * in blocks, so that what belongs to tiles takes little memory, and that of the cache;
+ * smaller ones where memory is short, and where it is too short the definition serves.
  * An epilogue is done as y is written.  U of a filter is made once for several runs in
  * a row, if nothing in the program changes f; U of a gradient is a sum over blocks. */
 #include "lower.h"
@@ -76,12 +77,37 @@ static void set_blocks(struct winograd *s, size_t bytes)
     s->blocks = (s->tiles + s->block - 1) / s->block;
 }
 
+static size_t scratch_bytes(const struct winograd *s)
+{
+    return point_bytes(s, s->block, s->depth) + point_bytes(s, s->block, s->columns)
+         + (s->lasts ? 0 : (size_t)s->sums * point_bytes(s, s->depth, s->columns));
+}
+
+/* What of it there is. */
+static size_t scratch_room(const struct device_program *p)
+{
+    size_t most = p->spare.scratch < p->vk->limits.operand ? p->spare.scratch : p->vk->limits.operand;
+
+    return most > p->held ? most - p->held : 0;
+}
+
+/* Blocks, and sums of gradients, of about so many bytes. */
+static void set_memory(struct winograd *s, size_t bytes)
+{
+    set_blocks(s, bytes);
+    s->sums = 1;
+    if (s->gradient && s->blocks > 1) {
+        s->sums = (int64_t)(bytes / point_bytes(s, s->depth, s->columns));
+        s->sums = s->sums < 2 ? 2 : s->sums < s->blocks ? s->sums : s->blocks;
+    }
+}
+
 static void set_tiles(const struct lowering *l, int m, struct winograd *s)
 {
     bool data = l->node->op == OP_CONV_DATA;
     const struct shape *x = l->shape[0], *y = filled_by(l);
     const ebm_conv_spec *spec = &l->node->attr.conv;
-    size_t most = l->program->vk->winograd.block;
+    size_t bytes = l->program->vk->winograd.block;
 
     *s = (struct winograd){ .gradient = l->node->op == OP_CONV_FILTER, .m = m, .points = (m + 2) * (m + 2),
         .h = x->n[1], .w = x->n[2], .depth = x->n[3],
@@ -90,19 +116,10 @@ static void set_tiles(const struct lowering *l, int m, struct winograd *s)
     s->down = (s->out_h + m - 1) / m;
     s->across = (s->out_w + m - 1) / m;
     s->tiles = y->n[0] * s->down * s->across;
-    set_blocks(s, most);
     s->lasts = !s->gradient && l->filter_lasts && has_lasting(l->program, point_bytes(s, s->depth, s->columns));
-    s->sums = 1;
-    if (s->gradient && s->blocks > 1) {
-        s->sums = (int64_t)(most / point_bytes(s, s->depth, s->columns));
-        s->sums = s->sums < 2 ? 2 : s->sums < s->blocks ? s->sums : s->blocks;
-    }
-}
-
-static size_t scratch_bytes(const struct winograd *s)
-{
-    return point_bytes(s, s->block, s->depth) + point_bytes(s, s->block, s->columns)
-         + (s->lasts ? 0 : (size_t)s->sums * point_bytes(s, s->depth, s->columns));
+    set_memory(s, bytes);
+    while (scratch_bytes(s) > scratch_room(l->program) && s->block > LEAST_TILES)
+        set_memory(s, bytes /= 2);
 }
 
 /* Operations, counting bytes: of each tile the pixels, points written and read again;
@@ -131,16 +148,15 @@ static bool applies(const struct lowering *l)
 
 int winograd_size(const struct lowering *l)
 {
-    const struct vk *vk = l->program->vk;
     int best = 0;
 
     if (!applies(l) || shape_count(filled_by(l)) == 0)
         return 0;
-    double least = vk->winograd.share * 18.0 * (double)shape_count(filled_by(l)) * (double)l->shape[0]->n[3];
+    double least = l->program->vk->winograd.share * 18.0 * (double)shape_count(filled_by(l)) * (double)l->shape[0]->n[3];
     for (int m = 2; m <= 4; m += 2) {
         struct winograd s;
         set_tiles(l, m, &s);
-        if (work_of(&s) < least && scratch_bytes(&s) + l->program->held <= vk->limits.operand) {
+        if (work_of(&s) < least && scratch_bytes(&s) <= scratch_room(l->program)) {
             least = work_of(&s);
             best = m;
         }

@@ -5,8 +5,6 @@
 #include "lower.h"
 #include "store.h"
 
-enum { SCRATCH_ALIGN = 256 };
-
 static void vulkan_close(ebm_backend *base)
 {
     struct vk *vk = (struct vk *)base;
@@ -58,7 +56,6 @@ static void program_free(ebm_backend *base, struct device_program *p)
     if (p->pool)
         vk->f.DestroyDescriptorPool(vk->device, p->pool, NULL);
     memory_free(vk, p->kept);
-    memory_free(vk, p->lasting);
     memory_free(vk, p->params);
     for (int i = 0; p->feeds && i < p->n_feeds; i++)
         memory_free(vk, p->feeds[i]);
@@ -69,20 +66,46 @@ static void program_free(ebm_backend *base, struct device_program *p)
     mem_free(vk->ctx, p);
 }
 
-/* What a plan takes besides its values. */
+/* What a plan takes besides its values:
+ *
+ *   arena  [ values of the plan | lasting | scratch ]     scratch in one piece
+ *
+ * What lasts for several runs in a row may lie in the arena, as programs never run at
+ * once. */
 struct extra {
+    struct spare spare;              /* which it was lowered with */
     size_t scratch, lasting, words, dispatches;
     bool too_large;
 };
 
+/* Beyond this, filters are transformed in every run. */
+static const struct spare everything = { SIZE_MAX, 1 << 26 }, nothing;
+
+static size_t lasting_at(const struct vk *vk, const struct plan *plan)
+{
+    return within_piece(vk, (size_t)plan->arena, 0);
+}
+
+static size_t scratch_at(const struct vk *vk, const struct plan *plan, const struct extra *extra)
+{
+    return within_piece(vk, lasting_at(vk, plan) + extra->lasting, extra->scratch);
+}
+
+/* Bytes of an arena that has it all. */
+static size_t arena_of(const struct vk *vk, const struct plan *plan, const struct extra *extra)
+{
+    return extra->scratch ? scratch_at(vk, plan, extra) + extra->scratch
+         : extra->lasting ? lasting_at(vk, plan) + extra->lasting : (size_t)plan->arena;
+}
+
 /* Lowered in buffers that have no memory. */
-static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
+static int dry_run(struct vk *vk, const struct plan *plan, const struct spare *spare, struct extra *extra)
 {
     int n_slots = plan->graph->store ? plan->graph->store->count : 0, n = n_slots + plan->graph->n_feeds;
-    enum { ARENA, KEPT, SCRATCH, LASTING, OTHERS };
+    enum { ARENA, KEPT, SCRATCH, OTHERS };
     struct device_buffer *blank = mem_new(vk->ctx, (size_t)n + OTHERS, sizeof *blank);
     struct device_buffer **all = mem_new(vk->ctx, (size_t)n + 1, sizeof *all);
-    struct device_program p = { .vk = vk, .dry = true };
+    struct device_program p = { .vk = vk, .dry = true, .spare = *spare };
     int rc = EBM_ERR_NOMEM;
 
     if (blank && all) {
@@ -92,12 +115,12 @@ static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
             all[i] = &blank[OTHERS + i];
         p.slots = all;
         p.feeds = all + n_slots;
-        p.arena = &blank[ARENA];
+        p.arena = p.lasting = &blank[ARENA];
+        p.lasting_at = lasting_at(vk, plan);
         p.kept = &blank[KEPT];
         p.scratch = &blank[SCRATCH];
-        p.lasting = &blank[LASTING];
         rc = lower_plan(&p, plan);
-        *extra = (struct extra){ p.scratch_size, p.lasting_size, p.n_words, p.n_dispatches, p.too_large };
+        *extra = (struct extra){ *spare, p.scratch_size, p.lasting_size, p.n_words, p.n_dispatches, p.too_large };
     }
     mem_free(vk->ctx, all);
     mem_free(vk->ctx, blank);
@@ -106,29 +129,44 @@ static int dry_run(struct vk *vk, const struct plan *plan, struct extra *extra)
     return rc;
 }
 
-/* Scratch lies after the values of the plan, in one piece. */
-static size_t scratch_at(const struct vk *vk, const struct plan *plan, size_t size)
+static size_t own_of(const struct extra *extra)
 {
-    size_t at = ((size_t)plan->arena + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
-    size_t piece = vk->limits.piece;
-
-    return size && at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
+    return 4 * extra->words + extra->dispatches * sizeof(struct dispatch);
 }
 
 static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, size_t *wish, size_t *own)
 {
     struct vk *vk = (struct vk *)base;
-    struct extra extra = { 0 };
-    int rc = dry_run(vk, plan, &extra);
+    struct extra least = { 0 }, most = { 0 };
+    int rc = dry_run(vk, plan, &nothing, &least);
 
     *wish = 0;
-    if (extra.too_large) {
+    if (least.too_large) {
         *arena = SIZE_MAX;
         return EBM_OK;
     }
-    *arena = extra.scratch ? scratch_at(vk, plan, extra.scratch) + extra.scratch : (size_t)plan->arena;
-    *own = extra.lasting + 4 * extra.words + extra.dispatches * sizeof(struct dispatch);
-    return rc;
+    if (rc < 0 || (rc = dry_run(vk, plan, &everything, &most)) < 0)
+        return rc;
+    *arena = arena_of(vk, plan, &least);
+    if (arena_of(vk, plan, &most) > *arena)
+        *wish = arena_of(vk, plan, &most) - *arena;
+    *own = own_of(&most) > own_of(&least) ? own_of(&most) : own_of(&least);
+    return EBM_OK;
+}
+
+/* What the arena has room for: everything, or scratch to its end. */
+static int choose(struct vk *vk, const struct plan *plan, size_t arena, struct extra *extra)
+{
+    size_t at = lasting_at(vk, plan), next = (at / vk->limits.piece + 1) * vk->limits.piece;
+    struct spare spare = { 0 };
+    int rc = dry_run(vk, plan, &everything, extra);
+
+    if (rc < 0 || arena_of(vk, plan, extra) <= arena)
+        return rc;
+    spare.scratch = at >= arena ? 0 : arena < next ? arena - at : next - at;
+    if (arena > next && arena - next > spare.scratch)
+        spare.scratch = arena - next;
+    return dry_run(vk, plan, &spare, extra);
 }
 
 static int set_memory(struct device_program *p, const struct plan *plan, const struct extra *extra,
@@ -144,12 +182,11 @@ static int set_memory(struct device_program *p, const struct plan *plan, const s
         return EBM_ERR_NOMEM;
     if (n_slots)
         memcpy(p->slots, slots, (size_t)n_slots * sizeof *p->slots);
-    p->arena = arena;
-    p->scratch = arena;
-    p->scratch_at = scratch_at(vk, plan, extra->scratch);
+    p->arena = p->scratch = p->lasting = arena;
+    p->spare = extra->spare;
+    p->lasting_at = lasting_at(vk, plan);
+    p->scratch_at = scratch_at(vk, plan, extra);
     rc = plan->kept ? memory_new(vk, (size_t)plan->kept, MEMORY_DEVICE, &p->kept) : EBM_OK;
-    if (rc >= 0 && extra->lasting)
-        rc = memory_new(vk, extra->lasting, MEMORY_DEVICE, &p->lasting);
     for (int i = 0; i < p->n_feeds && rc >= 0; i++)
         if (feeds[i])
             rc = memory_new(vk, feeds[i], MEMORY_DEVICE, &p->feeds[i]);
@@ -183,7 +220,7 @@ static int compile(ebm_backend *base, const struct plan *plan, struct device_buf
     if (!p)
         return EBM_ERR_NOMEM;
     p->vk = (struct vk *)base;
-    if ((rc = dry_run(p->vk, plan, &extra)) < 0
+    if ((rc = choose(p->vk, plan, arena->size, &extra)) < 0
         || (rc = set_memory(p, plan, &extra, arena, slots, feeds)) < 0 || (rc = lower_plan(p, plan)) < 0
         || (rc = finish(p)) < 0) {
         program_free(base, p);
