@@ -610,6 +610,7 @@ int main(void)
         return 99;
     test_kinds("types-zip.pth", "PyTorch (zip)");
     test_kinds("types-legacy.pth", "PyTorch (legacy)");
+    test_kinds("types-legacy-4.pth", "PyTorch (legacy)");
     test_kinds("types-big.pth", "PyTorch (zip)");
     test_networks();
     test_cdrl();
@@ -619,6 +620,7 @@ int main(void)
     test_zip();
     test_paths();
     test_damage("types-legacy.pth");
+    test_damage("types-legacy-4.pth");
     test_damage("types-zip.pth");
     test_memory("icd-28.safetensors");
     test_memory("icd-published.pth");

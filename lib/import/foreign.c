@@ -55,15 +55,15 @@ static int unknown(ebm_foreign *f, const uint8_t *head, size_t size)
 static int read_content(ebm_foreign *f, const void *bytes)
 {
     uint8_t head[32];
-    size_t n = f->in.size < sizeof head ? (size_t)f->in.size : sizeof head;
+    size_t start, n = f->in.size < sizeof head ? (size_t)f->in.size : sizeof head;
     int status;
 
     if ((status = input_at(&f->in, 0, head, n)) < 0)
         return status;
     if (n > 4 && memcmp(head, "PK\3\4", 4) == 0)
         return torch_zip_open(f);
-    if (torch_is_legacy(head, n))
-        return torch_legacy_open(f);
+    if ((start = torch_legacy_start(head, n)))
+        return torch_legacy_open(f, start);
     if (n < 9 || head[8] != '{')
         return unknown(f, head, n);
     status = bytes ? safetensors_open_memory(f->ctx, bytes, (size_t)f->in.size, f->path, &f->safetensors)

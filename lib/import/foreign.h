@@ -77,7 +77,8 @@ int torch_tensors(ebm_foreign *file);
 /* The containers: what of them is not in the pickle. */
 int torch_zip_open(ebm_foreign *file);
 int torch_zip_storage(ebm_foreign *file, size_t storage, const uint8_t **bytes);
-int torch_legacy_open(ebm_foreign *file);
-bool torch_is_legacy(const uint8_t *head, size_t size);
+/* Bytes of the magic pickle that such files begin with; 0: this is none. */
+size_t torch_legacy_start(const uint8_t *head, size_t size);
+int torch_legacy_open(ebm_foreign *file, uint64_t start);
 
 #endif

@@ -16,14 +16,21 @@
 
 enum { PROTOCOL = 1001, FIRST_WINDOW = 1 << 16, LAST_WINDOW = 16 << 20 };
 
-/* PROTO 2, LONG1 of ten bytes, STOP. */
+/* LONG1 of ten bytes, STOP: what PROTO and, from protocol 4 on, FRAME precede. */
 static const uint8_t magic[] = {
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'
+    0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'
 };
+enum { PROTO_SIZE = 2, FRAME_SIZE = 9 };
 
-bool torch_is_legacy(const uint8_t *head, size_t size)
+size_t torch_legacy_start(const uint8_t *head, size_t size)
 {
-    return size >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
+    size_t at = PROTO_SIZE;
+
+    if (size < PROTO_SIZE || head[0] != 0x80)
+        return 0;
+    if (size > at && head[at] == 0x95)
+        at += FRAME_SIZE;
+    return size >= at + sizeof magic && memcmp(head + at, magic, sizeof magic) == 0 ? at + sizeof magic : 0;
 }
 
 /* The pickle at *at, which moves behind it.  Its size is not known before: more
@@ -109,10 +116,9 @@ static int find_storages(ebm_foreign *f, const struct pickle_value *keys, uint64
     return EBM_OK;
 }
 
-int torch_legacy_open(ebm_foreign *f)
+int torch_legacy_open(ebm_foreign *f, uint64_t at)
 {
     struct pickle *keys = NULL;
-    uint64_t at = sizeof magic;
     int status;
 
     f->format = "PyTorch (legacy)";

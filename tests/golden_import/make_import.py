@@ -17,6 +17,7 @@ checkpoints, and evaluated in float64.  To keep files small, the tensors of a
                                  large scale's alone; average, FLAGS
     energies.safetensors         of images that value() makes, by file and label
     types-zip.pth, types-legacy.pth, types-big.pth   tensors of all kinds
+    types-legacy-4.pth  the legacy form by pickle protocol 4
 """
 import argparse
 import json
@@ -354,6 +355,8 @@ def main():
     checkpoints(folder)
     torch.save(kinds(), os.path.join(folder, "types-zip.pth"))
     torch.save(kinds(), os.path.join(folder, "types-legacy.pth"), _use_new_zipfile_serialization=False)
+    torch.save(kinds(), os.path.join(folder, "types-legacy-4.pth"), pickle_protocol=4,
+               _use_new_zipfile_serialization=False)
     big_endian(os.path.join(folder, "types-zip.pth"), os.path.join(folder, "types-big.pth"))
 
 
