@@ -20,12 +20,14 @@ enum { CHUNK = 256 };               /* images read and scored at once */
 
 static struct {
     const char *data, *split, *out, *in, *backend, *precision;
-    struct texts out_of;
+    struct texts out_of, settings;
     struct integer limit, threads;
     bool raw, quiet, json;
 } given = { .backend = "auto" };
 
 #define SHARED_ROWS \
+    { "set", 's', OPTION_TEXTS, "KEY=VALUE", "change a setting sample.*; again for others", \
+      &given.settings, 0, 0 }, \
     { "split", 0, OPTION_TEXT, "NAME", "train, test or all; test where there is one", \
       &given.split, 0, 0 }, \
     { "limit", 0, OPTION_INTEGER, "N", "use the first N images of a source only", \
@@ -291,19 +293,24 @@ static int run_ood(struct work *w, int n_more, char **more)
 
 static int open_model(struct work *w, const char *path)
 {
-    char precision[64] = "precision=fp32";
-    const char *const settings[] = { precision };
-    const ebm_model_options options = {
-        .settings = settings, .n_settings = given.precision != NULL, .raw = given.raw
-    };
-    int rc;
+    char precision[64];
+    int n = given.settings.n, rc;
+    const char **settings = calloc((size_t)n + 1, sizeof *settings);
 
-    if (given.precision)
+    if (!settings)
+        return tool_fail_memory();
+    for (int i = 0; i < n; i++)
+        settings[i] = given.settings.v[i];
+    if (given.precision) {
         snprintf(precision, sizeof precision, "precision=%s", given.precision);
-
+        settings[n++] = precision;
+    }
+    const ebm_model_options options = { .settings = settings, .n_settings = n, .raw = given.raw };
     if ((rc = ebm_backend_open(w->context, given.backend, (int)given.threads.value,
-                               &w->device)) < 0
-        || (rc = ebm_model_open(w->device, path, &options, &w->model)) < 0)
+                               &w->device)) >= 0)
+        rc = ebm_model_open(w->device, path, &options, &w->model);
+    free(settings);
+    if (rc < 0)
         return tool_fail(w->context, rc);
     w->info = ebm_model_describe(w->model);
     stop_on_signals();
@@ -315,15 +322,15 @@ static int main_score(struct work *w, int argc, char **argv)
     int operand, status = options_read(&score_tool, argc, argv, &operand);
 
     tool_be_quiet(given.quiet);
-    if (status >= 0)
-        return status;
-    if (operand != argc - 1 || !given.data) {
+    if (status < 0 && (operand != argc - 1 || !given.data)) {
         tool_say("one MODEL and --data are needed, as in: ebm-eval score model.safetensors "
                  "--data digits");
-        return EXIT_USAGE;
+        status = EXIT_USAGE;
     }
-    status = open_model(w, argv[operand]);
-    return status ? status : run_score(w);
+    if (status < 0 && !(status = open_model(w, argv[operand])))
+        status = run_score(w);
+    options_free(&score_tool);
+    return status;
 }
 
 static int main_ood(struct work *w, int argc, char **argv)

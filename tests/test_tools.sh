@@ -109,6 +109,18 @@ exits 0 'training on points' ebm-train --recipe cdrl-squares --out plane --seed 
 ok $? 'the picture has four panels side by side'
 exits 0 'detection by the lowest of several levels' ebm-eval ood plane/model.safetensors --in squares:40 \
     --out-of noise --limit 40
+exits 0 'energies of the lowest level' ebm-eval score plane/model.safetensors --data squares:3
+cp out lowest
+exits 0 'of the level that is said' ebm-eval score plane/model.safetensors --data squares:3 --set sample.level=0
+cmp -s out lowest
+ok $? 'the lowest is 0'
+exits 0 'of another' ebm-eval score plane/model.safetensors --data squares:3 --set sample.level=3
+! cmp -s out lowest
+ok $? 'has other energies'
+exits 0 'detection by another level' ebm-eval ood plane/model.safetensors --in squares:40 --out-of noise \
+    --limit 40 --set sample.level=3 --precision fp32
+exits 2 'a level that is not there' ebm-eval score plane/model.safetensors --data squares:3 --set sample.level=6
+exits 2 'a setting that is none of a model' ebm-eval score plane/model.safetensors --data squares:3 --set batch=3
 exits 0 'the way from noise' ebm-sample plane/model.safetensors -n 3 --seed 1 --stages --out way.png
 [ -s way.png ]
 ok $? 'is a picture'
