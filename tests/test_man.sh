@@ -41,6 +41,22 @@ for method in cd icd cdrl; do
     ok $? "ebm-recipe(5) has every setting of $n of $method${missing:+, but$missing}"
 done
 
+# ebm(7) has every method, and every recipe that comes along.
+plain "$man/ebm.7" > page
+ebm-train --recipe ./cd.recipe --set method=none --dry-run 2>err
+methods=$(sed -n 's/.*must be one of //p' err | tr '|' ' ')
+missing=${methods:- any}
+for method in $methods; do
+    grep -q "^\.B $method\$" page && missing=${missing#"$method"} && missing=${missing# }
+done
+for recipe in "$srcdir"/recipes/*.recipe; do
+    name=$(basename "$recipe" .recipe)
+    grep -q -w -e "$name" page || missing="$missing $name"
+done
+[ -z "$missing" ]
+ok $? "ebm(7) has every method and recipe${missing:+, but$missing}"
+
+plain "$man/ebm-recipe.5" > page
 # The example recipe of ebm-recipe(5) is one.
 sed -n '/^\.EX$/,/^\.EE$/{/^\.E/!p;}' page > circles.recipe
 exits 0 'the recipe of ebm-recipe(5) is taken' ebm-train --recipe ./circles.recipe --dry-run
