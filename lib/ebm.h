@@ -462,6 +462,19 @@ typedef struct ebm_detection {
 EBM_API int ebm_detect(ebm_context *context, size_t n_in, const float *in,
                        size_t n_out, const float *out, ebm_detection *result);
 
+/* How far two sets of images are apart by d features of each, [n,d]: the distance of
+ * two normal distributions with the means and covariances (over n - 1) of the sets,
+ *
+ *   |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))
+ *
+ * Of the 2048 features of the Inception network it is called FID (Heusel et al. 2017);
+ * sets of 50,000 are usual, and fewer images come to larger distances.  Time grows as
+ * d^3, memory is 24 d^2 bytes.
+ * EBM_ERR_ARG where a set has fewer than two images, a feature is not finite, or d is
+ * 0 or above 16384; EBM_ERR_NOMEM. */
+EBM_API int ebm_frechet(ebm_context *context, size_t d, size_t n_a, const float *a,
+                        size_t n_b, const float *b, double *distance);
+
 /* ------------------------------------------------------------------------
  * 4  Training
  * ------------------------------------------------------------------------ */

@@ -31,7 +31,7 @@
  *   17  published checkpoints                            test_import
  *   18  the plain method: constants, noise, one network  test_schedules, test_pairs,
  *                                                        test_cdrl_train: test_plain_model
- *   19  detection figures                                test_ood
+ *   19  detection figures; distances of sets             test_ood, test_frechet
  *   20  the toy: samples in all squares, sharper levels  test_cdrl_toy
  *
  * Both backends: test_cdrl_vulkan.  Lack of memory: test_faults. */
