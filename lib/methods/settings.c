@@ -64,6 +64,7 @@ static const struct recipe_key optimiser_keys[] = {
     { "optimiser.betas", KEY_NUMBERS, "0.9, 0.999", 0, 0.9999999,
       "Adam's two memories (Kingma and Ba 2015)", NULL },
     { "optimiser.epsilon", KEY_NUMBER, "1e-8", 0, 1, "Adam's epsilon", NULL },
+    { "optimiser.epsilon_hat", KEY_BOOL, "false", 0, 0, "Adam as Keras has it: epsilon is not corrected for the start", NULL },
     { "optimiser.momentum", KEY_NUMBER, "0", 0, 0.9999999, "of sgd", NULL },
     { "optimiser.weight_decay", KEY_NUMBER, "0", 0, 1, "decoupled from the gradient, as AdamW", NULL },
     { "optimiser.clip", KEY_NUMBER, "0", 0, 1e30, "largest norm of the gradient; 0: any", NULL },
@@ -91,6 +92,7 @@ int optimiser_of(ebm_context *ctx, struct recipe *recipe, ebm_optimiser *o)
     o->beta1 = betas[0];
     o->beta2 = betas[1];
     o->epsilon = recipe_number(recipe, "optimiser.epsilon");
+    o->epsilon_hat = recipe_bool(recipe, "optimiser.epsilon_hat");
     o->weight_decay = recipe_number(recipe, "optimiser.weight_decay");
     o->decoupled = true;
     o->clip_norm = recipe_number(recipe, "optimiser.clip");
