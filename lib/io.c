@@ -456,8 +456,13 @@ int io_make_folder(ebm_context *ctx, const char *path)
         if (part[i] && part[i] != '/')
             continue;
         part[i] = 0;
-        if (mkdir(part, 0777) < 0 && !io_is_folder(part))
-            rc = fail_errno(ctx, "make the folder", part);
+        if (mkdir(part, 0777) < 0) {
+            int why = errno;
+            if (!io_is_folder(part)) {
+                errno = why;
+                rc = fail_errno(ctx, "make the folder", part);
+            }
+        }
         part[i] = path[i];
     }
     mem_free(ctx, part);
