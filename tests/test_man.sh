@@ -54,7 +54,7 @@ for recipe in "$srcdir"/recipes/*.recipe; do
     grep -q -w -e "$name" page || missing="$missing $name"
 done
 [ -z "$missing" ]
-ok $? "ebm(7) has every method and recipe${missing:+, but$missing}"
+ok $? "ebm(7) has every method and recipe${missing:+, but $missing}"
 
 plain "$man/ebm-recipe.5" > page
 # The example recipe of ebm-recipe(5) is one.

@@ -73,6 +73,7 @@ exits 3 'sampling from it' ebm-sample text --out x.png
 if [ "$(id -u)" -ne 0 ]; then
     mkdir closed && chmod a-w closed
     exits 4 'a folder that cannot be written' ebm-train --recipe tiny.recipe --out closed/run
+    says 'Permission denied'
 else
     exits 4 'a folder that cannot be made' ebm-train --recipe tiny.recipe --out text/run
 fi
@@ -101,6 +102,13 @@ exits 0 'another seed' ebm-train --recipe tiny.recipe --out other --seed 4 --qui
 ok $? 'gives another model'
 [ ! -s err ]
 ok $? '--quiet says nothing'
+
+ebm-train --recipe tiny.recipe --out torch --seed 3 --quiet --set optimiser.epsilon=0.01 &&
+    ebm-train --recipe tiny.recipe --out keras --seed 3 --quiet --set optimiser.epsilon=0.01 \
+        --set optimiser.epsilon_hat=true && ! cmp -s torch/model.safetensors keras/model.safetensors
+ok $? 'Adam as Keras has it is another optimiser'
+ebm-train --recipe drl-cifar10 --data shapes:10 --dry-run 2>err | grep -q '^optimiser.epsilon_hat = true'
+ok $? 'and that of the plain method, as its authors had it'
 
 # Points come as a picture of the plane; levels can be shown, pictures completed.
 exits 0 'training on points' ebm-train --recipe cdrl-squares --out plane --seed 1 --threads 1 --quiet \
@@ -150,6 +158,20 @@ wait $job
 [ $? -eq 75 ]
 ok $? 'SIGTERM: status 75'
 says 'resume'
+
+# Both signals wait until it may run again: the second must not wait for a checkpoint.
+ebm-train --recipe tiny.recipe --out hurried --seed 3 --set steps=100000 >out 2>err &
+job=$!
+while [ ! -s hurried/metrics.jsonl ]; do sleep 0.05; done
+kill -STOP $job
+kill -INT $job
+kill -TERM $job
+kill -CONT $job
+wait $job
+status=$?
+[ $status -eq 130 ] || [ $status -eq 143 ]
+ok $? 'a second signal stops at once'
+exits 0 'and the run goes on from its last checkpoint' ebm-train --resume --out hurried --steps 1 --quiet
 
 ebm-train --recipe tiny.recipe --out killed --seed 3 >out 2>err &
 job=$!
