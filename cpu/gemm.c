@@ -107,6 +107,29 @@ static void name(int runs, const struct run *run, const float *const *a,\
             put(c[i] + v * LANES, acc[i][v]);                           \
 }
 
+#define EVEN(name, V)                                                   \
+static void name(int64_t rows, int64_t depth, const float *a, int64_t lda, \
+                 const float *panel, float *c, int64_t ldc, bool add)   \
+{                                                                       \
+    for (; rows > 0; rows -= MR, a += MR * lda, c += MR * ldc) {        \
+        const float *b = panel, *row[MR];                               \
+        vec acc[MR][V];                                                 \
+                                                                        \
+        CLEAR(MR, V);                                                   \
+        UNROLL for (int i = 0; i < MR; i++)                             \
+            row[i] = a + i * lda;                                       \
+        for (int64_t k = 0; k < depth; k++, b += V * LANES)             \
+            MULTIPLY(MR, V, row[i][k]);                                 \
+        if (add)                                                        \
+            UNROLL for (int i = 0; i < MR; i++)                         \
+                UNROLL for (int v = 0; v < V; v++)                      \
+                    acc[i][v] += load(c + i * ldc + v * LANES);         \
+        UNROLL for (int i = 0; i < MR; i++)                             \
+            UNROLL for (int v = 0; v < V; v++)                          \
+                store(c + i * ldc + v * LANES, acc[i][v]);              \
+    }                                                                   \
+}
+
 #define COLS(name, R, V)                                                \
 static void name(int64_t columns, const int64_t *at, const float *a,    \
                  const float *b, int64_t ldb, float *c, bool add)       \
@@ -130,6 +153,8 @@ static void name(int64_t columns, const int64_t *at, const float *a,    \
 ROWS(rows, 2, store)
 ROWS(rows_past, 2, store_past)
 ROWS(rows_narrow, 1, store)
+EVEN(even, 2)
+EVEN(even_narrow, 1)
 COLS(cols, MR, 2)
 COLS(cols_narrow, MR, 1)
 COLS(cols_tall, TALL, 2)
@@ -426,6 +451,7 @@ static void total(int parts, const float *part, int64_t distance, int64_t n, flo
 const struct ukernel NAMED(ukernel_, ISA) = {
     .name = NAME_OF(ISA), .MR = MR, .NR = NR, .NS = NS, .lanes = LANES,
     .rows = rows, .rows_narrow = rows_narrow, .rows_past = rows_past,
+    .even = even, .even_narrow = even_narrow,
     .TALL = TALL, .FLAT = FLAT, .cols = cols, .cols_narrow = cols_narrow,
     .cols_tall = cols_tall, .cols_tall_narrow = cols_tall_narrow,
     .cols_flat_narrow = cols_flat_narrow,

@@ -33,6 +33,10 @@ enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4, GEMM_PIECE = 8 
 typedef void gemm_rows(int runs, const struct run *run, const float *const *a,
                        const float *b, float *const *c, bool add);
 
+/* The same of rows of A and of C that are so far apart, MR, 2 MR ... of them. */
+typedef void gemm_even(int64_t rows, int64_t depth, const float *a, int64_t lda, const float *b,
+                       float *c, int64_t ldc, bool add);
+
 /* rows_past, taps_past: c is stored past the caches and not added to.  It consists of
  * whole cache lines; kernels.h has stream_end(), which is to be called then. */
 
@@ -76,6 +80,7 @@ struct ukernel {
     int TALL, FLAT;              /* rows of the tall ones; of those for few columns */
     int lanes;                   /* floats of a vector */
     gemm_rows *rows, *rows_narrow, *rows_past;
+    gemm_even *even, *even_narrow;
     gemm_cols *cols, *cols_narrow, *cols_tall, *cols_tall_narrow, *cols_flat_narrow;
     gemm_dot *dot;
     gemm_taps *taps, *taps_past;

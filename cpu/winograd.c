@@ -104,6 +104,12 @@ static bool applies(const struct problem *v)
 
 /* ---- plan ------------------------------------------------------------- */
 
+/* So many tiles are multiplied where there are `tiles`: whole groups. */
+static int64_t multiplied(const struct winograd_rows *s, int64_t tiles)
+{
+    return divide_up(tiles, s->u->MR) * s->u->MR;
+}
+
 /* Larger filters have larger blocks, since each block reads all of U.  What a tile is
  * computed from, and in which order, does not depend on its block, which therefore
  * may depend on the number of threads. */
@@ -141,19 +147,20 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->v_tile = odd_lines(s->depth);
     tiling_plan(&s->tiling, tiles_of_block(s, cpu->threads), s->u->MR);
 
+    int64_t tiles = multiplied(s, s->tiling.block_tiles);
+
     /* At least a vector of columns in each block. */
     s->panels = divide_up(s->columns, s->u->NR);
     s->column_blocks = most(1, s->panels * s->u->NR / BLOCK_COLUMNS);
     int64_t block_panels = divide_up(s->panels, s->column_blocks);
     s->u_point = s->depth * s->u->NR + 16;
     s->u_panel = s->f->points * s->u_point;
-    s->v_point = odd_lines(s->tiling.block_tiles * s->v_tile);
-    s->m_tile = odd_lines(block_panels * s->u->NR);
-    s->m_point = odd_lines(s->tiling.block_tiles * s->m_tile);
+    s->v_point = odd_lines(tiles * s->v_tile);
+    s->m_tile = odd_lines(least(block_panels * s->u->NR, divide_up(s->columns, s->u->NS) * s->u->NS));
+    s->m_point = odd_lines(tiles * s->m_tile);
 
-    /* U, packed; per thread: zeros, what falls outside, a tile, V or taps, M */
-    s->own = line_up((size_t)s->depth) + line_up((size_t)s->columns)
-           + line_up(GEMM_MAX_MR * GEMM_MAX_NR)
+    /* U, packed; per thread: zeros, a tile of the result, V or taps, M */
+    s->own = line_up((size_t)s->depth) + line_up((size_t)(WINOGRAD_PIXELS * s->columns))
            + line_up((size_t)most(s->f->points * s->v_point, WINOGRAD_TAPS * CHUNK * s->u->NR))
            + line_up((size_t)(s->f->points * s->m_point));
     *packed = line_up((size_t)(s->panels * s->u_panel)) * sizeof(float);
@@ -197,65 +204,59 @@ static void make_filter(const struct winograd_rows *s, int64_t piece, const floa
     int64_t chunks = divide_up(s->depth, CHUNK), panel = piece / chunks;
     int64_t first = piece % chunks * CHUNK, n = least(CHUNK, s->depth - first);
     int64_t width = panel_width(s, panel);
-    const float *from[WINOGRAD_TAPS];
-    float *to[WINOGRAD_POINTS];
+    const struct grid from = { 3 * width, width }, to = points_at(s->f, s->u_point);
 
     load_taps(s, f, panel, first, n, taps);
-    for (int64_t d = 0; d < n; d++) {
-        for (int64_t t = 0; t < WINOGRAD_TAPS; t++)
-            from[t] = taps + (d * WINOGRAD_TAPS + t) * width;
-        for (int64_t point = 0; point < s->f->points; point++)
-            to[point] = u + panel * s->u_panel + point * s->u_point + (first + d) * width;
-        s->f->filter(from, to, width);
-    }
+    for (int64_t d = 0; d < n; d++)
+        s->f->filter(taps + d * WINOGRAD_TAPS * width, from,
+                     u + panel * s->u_panel + (first + d) * width, to, width);
 }
 
 /* All tiles of a block at one point, one panel of columns. */
 static void multiply(const struct winograd_rows *s, int64_t tiles, const float *v,
-                     const float *u, int width, float *m, float *spare)
+                     const float *u, int width, float *m)
 {
-    gemm_rows *kernel = width == s->u->NR ? s->u->rows : s->u->rows_narrow;
-    const float *a[GEMM_MAX_MR];
-    float *c[GEMM_MAX_MR];
+    gemm_even *kernel = width == s->u->NR ? s->u->even : s->u->even_narrow;
 
-    for (int64_t d = 0; d < s->depth; d += BLOCK_DEPTH) {
-        struct run run = { d, least(BLOCK_DEPTH, s->depth - d) };
-        for (int64_t tile = 0; tile < tiles; tile += s->u->MR) {
-            for (int64_t i = 0; i < s->u->MR; i++) {
-                bool inside = tile + i < tiles;
-                a[i] = v + (inside ? tile + i : 0) * s->v_tile;
-                c[i] = inside ? m + (tile + i) * s->m_tile : spare + i * width;
-            }
-            kernel(1, &run, a, u + d * width, c, d > 0);
-        }
+    for (int64_t d = 0; d < s->depth; d += BLOCK_DEPTH)
+        kernel(multiplied(s, tiles), least(BLOCK_DEPTH, s->depth - d), v + d, s->v_tile,
+               u + d * width, m, s->m_tile, d > 0);
+}
+
+/* What a tile of n columns transforms to; at the edge, `tile` holds it until what lies in
+ * the image is copied. */
+static void put_tile(const struct winograd_rows *s, const struct tile_output *o, const float *m,
+                     float *out, int64_t n, bool past, float *tile)
+{
+    const struct grid from = points_at(s->f, s->m_point);
+    const struct grid to = { s->tiling.out_w * s->columns, s->columns }, apart = { s->f->m * n, n };
+
+    if (o->rows == s->f->m && o->columns == s->f->m) {
+        (past ? s->f->result_past : s->f->result)(m, from, out, to, n);
+        return;
     }
+    s->f->result(m, from, tile, apart, n);
+    for (int64_t y = 0; y < o->rows; y++)
+        for (int64_t x = 0; x < o->columns; x++)
+            memcpy(out + y * to.row + x * to.column, tile + y * apart.row + x * apart.column,
+                   (size_t)n * sizeof *out);
 }
 
 /* One block of tiles and columns: the products, and what they transform to. */
 static void run_columns(const struct winograd_rows *s, const struct tile_block *b,
                         int64_t begin, int64_t end, const float *v, const float *u,
-                        float *m, float *spare, float *out, bool past, float *outside)
+                        float *m, float *out, bool past, float *spare)
 {
     int64_t first = begin * s->u->NR, n = least(end * s->u->NR, s->columns) - first;
-    const float *from[WINOGRAD_POINTS];
-    float *to[WINOGRAD_PIXELS];
-    int64_t at[WINOGRAD_PIXELS];
 
     for (int64_t point = 0; point < s->f->points; point++)
         for (int64_t panel = begin; panel < end; panel++)
             multiply(s, b->tiles, v + point * s->v_point,
                      u + panel * s->u_panel + point * s->u_point, panel_width(s, panel),
-                     m + point * s->m_point + (panel - begin) * s->u->NR, spare);
+                     m + point * s->m_point + (panel - begin) * s->u->NR);
     for (int64_t tile = 0; tile < b->tiles; tile++) {
-        bool whole = true;
-        tiling_output(&s->tiling, b, tile, s->columns, at);
-        for (int i = 0; i < s->f->m * s->f->m; i++) {
-            to[i] = at[i] < 0 ? outside : out + at[i] + first;
-            whole &= at[i] >= 0;
-        }
-        for (int64_t point = 0; point < s->f->points; point++)
-            from[point] = m + point * s->m_point + tile * s->m_tile;
-        (past && whole ? s->f->result_past : s->f->result)(from, to, n);
+        struct tile_output o = tiling_output(&s->tiling, b, tile, s->columns);
+        put_tile(s, &o, m + tile * s->m_tile, out + o.at + first, n, past, spare);
     }
 }
 
@@ -284,23 +285,26 @@ static void run_block(const struct winograd_rows *s, int64_t block, const float 
                       const struct epilogue *epilogue, int thread)
 {
     struct tile_block b = tiling_block(&s->tiling, block);
-    float *zeros = own, *outside = zeros + line_up((size_t)s->depth);
-    float *spare = outside + line_up((size_t)s->columns);
-    float *v = spare + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
+    float *zeros = own, *spare = zeros + line_up((size_t)s->depth);
+    float *v = spare + line_up((size_t)(WINOGRAD_PIXELS * s->columns));
     float *m = v + line_up((size_t)(s->f->points * s->v_point));
-    const float *from[WINOGRAD_POINTS];
-    float *to[WINOGRAD_POINTS];
+    const struct grid from = { s->tiling.w * s->depth, s->depth }, to = points_at(s->f, s->v_point);
+    const float *pixel[WINOGRAD_POINTS];
 
     memset(zeros, 0, (size_t)s->depth * sizeof *zeros);
     for (int64_t tile = 0; tile < b.tiles; tile++) {
-        tiling_data(&s->tiling, &b, tile, x, zeros, from);
-        for (int64_t point = 0; point < s->f->points; point++)
-            to[point] = v + point * s->v_point + tile * s->v_tile;
-        s->f->data(from, to, s->depth);
+        const float *inside = tiling_data(&s->tiling, &b, tile, x, zeros, pixel);
+        if (inside)
+            s->f->data(inside, from, v + tile * s->v_tile, to, s->depth);
+        else
+            s->f->data_edge(pixel, v + tile * s->v_tile, to, s->depth);
     }
+    int64_t idle = multiplied(s, b.tiles) - b.tiles;     /* to be multiplied, by nobody read */
+    for (int64_t point = 0; idle && point < s->f->points; point++)
+        memset(v + point * s->v_point + b.tiles * s->v_tile, 0, (size_t)(idle * s->v_tile) * sizeof *v);
     for (int64_t i = 0; i < s->column_blocks; i++)
         run_columns(s, &b, s->panels * i / s->column_blocks,
-                    s->panels * (i + 1) / s->column_blocks, v, u, m, spare, out, past, outside);
+                    s->panels * (i + 1) / s->column_blocks, v, u, m, out, past, spare);
     if (epilogue)
         run_epilogue(s, &b, epilogue, thread);
 }

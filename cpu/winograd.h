@@ -29,13 +29,19 @@ enum {
     WINOGRAD_MIN_CHANNELS = 16   /* a vector of the widest set */
 };
 
-/* One of the five transforms, on n >= WINOGRAD_MIN_CHANNELS channels of a tile:
- * from and to point to the first channel of each element, row by row. */
-typedef void winograd_transform(const float *const *from, float *const *to, int64_t n);
+/* Where the elements of a tile lie: (y, x) at y row + x column floats from the first. */
+struct grid { int64_t row, column; };
+
+/* One of the five transforms, on n >= WINOGRAD_MIN_CHANNELS channels of a tile. */
+typedef void winograd_transform(const float *from, struct grid from_at, float *to, struct grid to_at,
+                                int64_t n);
+/* The same of elements that lie anywhere, row by row: at the edge of an image. */
+typedef void winograd_edge(const float *const *from, float *to, struct grid to_at, int64_t n);
 
 struct winograd {
     int m, size, points;             /* m + 2 and its square */
     winograd_transform *data;        /* B' d B:  size x size to size x size */
+    winograd_edge *data_edge;
     winograd_transform *filter;      /* G g G':  3 x 3       to size x size */
     winograd_transform *result;      /* A' . A:  size x size to m x m */
     winograd_transform *result_past; /* the same, stored past the caches */
@@ -70,13 +76,21 @@ struct tile_block {
 void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple);
 struct tile_block tiling_block(const struct tiling *v, int64_t block);
 
-/* Pointers to the pixels of d that tile i of a block covers; `outside` stands
- * for those outside of the image. */
-void tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
-                 const float *d, const float *outside, const float **pixel);
-/* Where its pixels are in the output of k channels; -1 for those outside. */
-void tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i, int64_t k,
-                   int64_t *at);
+/* The first pixel of d that tile i of a block covers, if all lie in the image; else NULL
+ * and pointers to each, `outside` for those that do not. */
+const float *tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
+                         const float *d, const float *outside, const float **pixel);
+
+/* Its pixels in the output of k channels: the first, and how many there are. */
+struct tile_output { int64_t at, rows, columns; };
+struct tile_output tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i,
+                                 int64_t k);
+
+/* The points of a tile, so far apart. */
+static inline struct grid points_at(const struct winograd *f, int64_t distance)
+{
+    return (struct grid){ f->size * distance, distance };
+}
 
 /* Floats between rows: whole cache lines, an odd number of them, so that rows
  * one below the other do not want the same places of the cache. */

@@ -166,42 +166,42 @@ static struct stripe stripe_of(const struct winograd_filter *s, int64_t i, float
 static void data_tile(const struct winograd_filter *s, const struct stripe *stripe,
                       const struct tile_block *b, int64_t tile, const float *x)
 {
-    const float *from[WINOGRAD_POINTS];
-    float *to[WINOGRAD_POINTS];
+    const struct grid from = { s->v.w * s->v.c, s->v.c }, to = points_at(s->f, s->v_point);
+    int64_t n = stripe->c_end - stripe->c;
+    const float *pixel[WINOGRAD_POINTS];
+    float *v = stripe->v + tile * s->v_tile;
+    const float *inside = tiling_data(&s->tiling, b, tile, x + stripe->c, stripe->zeros, pixel);
 
-    tiling_data(&s->tiling, b, tile, x, stripe->zeros, from);
-    for (int64_t point = 0; point < s->f->points; point++) {
-        from[point] += stripe->c;
-        to[point] = stripe->v + point * s->v_point + tile * s->v_tile;
-    }
-    s->f->data(from, to, stripe->c_end - stripe->c);
+    if (inside)
+        s->f->data(inside, from, v, to, n);
+    else
+        s->f->data_edge(pixel, v, to, n);
 }
 
 /* One tile of y as W. */
 static void spread_tile(const struct winograd_filter *s, const struct stripe *stripe,
                         const struct tile_block *b, int64_t tile, const float *y)
 {
-    int pixels = s->f->m * s->f->m;
-    int64_t at[WINOGRAD_PIXELS];
-    const float *from[WINOGRAD_PIXELS];
-    float *to[WINOGRAD_POINTS], *w = stripe->w;
+    struct tile_output o = tiling_output(&s->tiling, b, tile, s->v.k);
+    const struct grid in_y = { s->v.q * s->v.k, s->v.k }, to = points_at(s->f, s->w_point);
+    bool inside = o.rows == s->f->m && o.columns == s->f->m;
+    float *w = stripe->w;
 
-    tiling_output(&s->tiling, b, tile, s->v.k, at);
     for (int64_t panel = stripe->panel; panel < stripe->panel_end; panel++, w += s->w_panel) {
         int64_t width = panel_width(s, panel), first = panel * s->u->NR;
         int64_t columns = least(width, s->v.k - first);
-        for (int i = 0; i < pixels; i++)
-            from[i] = at[i] < 0 ? stripe->zeros : y + at[i] + first;
-        if (columns < width) {
-            memset(stripe->whole, 0, (size_t)(pixels * width) * sizeof *stripe->whole);
-            for (int i = 0; i < pixels; i++) {
-                memcpy(stripe->whole + i * width, from[i], (size_t)columns * sizeof *stripe->whole);
-                from[i] = stripe->whole + i * width;
-            }
+        const struct grid whole = { s->f->m * width, width };
+        const float *from = y + o.at + first;
+        if (inside && columns == width) {
+            s->f->spread(from, in_y, w + tile * width, to, width);
+            continue;
         }
-        for (int64_t point = 0; point < s->f->points; point++)
-            to[point] = w + point * s->w_point + tile * width;
-        s->f->spread(from, to, width);
+        memset(stripe->whole, 0, (size_t)(s->f->m * whole.row) * sizeof *stripe->whole);
+        for (int64_t i = 0; i < o.rows; i++)
+            for (int64_t j = 0; j < o.columns; j++)
+                memcpy(stripe->whole + i * whole.row + j * whole.column,
+                       from + i * in_y.row + j * in_y.column, (size_t)columns * sizeof *from);
+        s->f->spread(stripe->whole, whole, w + tile * width, to, width);
     }
 }
 
@@ -234,20 +234,15 @@ static void multiply(const struct winograd_filter *s, const struct stripe *strip
 static void gather(const struct winograd_filter *s, const struct stripe *stripe, float *sums)
 {
     int64_t n = stripe->c_end - stripe->c;
-    const float *from[WINOGRAD_POINTS];
-    float *to[WINOGRAD_TAPS];
 
     for (int64_t panel = stripe->panel; panel < stripe->panel_end; panel++) {
-        int64_t width = panel_width(s, panel);
+        int64_t width = panel_width(s, panel), tap = s->v.c * width;
+        const struct grid from = points_at(s->f, s->u_point), to = { 3 * tap, tap };
         const float *u = stripe->u + (panel - stripe->panel) * s->u_panel;
         float *panel_sums = sums + panel * WINOGRAD_TAPS * s->v.c * s->u->NR;
         for (int64_t c = 0; c < n; c++) {
             int64_t tile = c / s->MR, row = tile * s->MR + c - row_tile(s, tile, n);
-            for (int64_t point = 0; point < s->f->points; point++)
-                from[point] = u + point * s->u_point + row * width;
-            for (int64_t t = 0; t < WINOGRAD_TAPS; t++)
-                to[t] = panel_sums + (t * s->v.c + stripe->c + c) * width;
-            s->f->gather(from, to, width);
+            s->f->gather(u + row * width, from, panel_sums + (stripe->c + c) * width, to, width);
         }
     }
 }

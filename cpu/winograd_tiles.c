@@ -71,30 +71,33 @@ static void locate(const struct tiling *v, const struct tile_block *b, int64_t i
     *x = (b->column + i % b->columns) * v->m;
 }
 
-void tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
-                 const float *d, const float *outside, const float **pixel)
+const float *tiling_data(const struct tiling *v, const struct tile_block *b, int64_t i,
+                         const float *d, const float *outside, const float **pixel)
 {
     int64_t image, first_y, first_x, size = v->m + 2;
 
     locate(v, b, i, &image, &first_y, &first_x);
     first_y += v->first_y;
     first_x += v->first_x;
+    if (first_y >= 0 && first_x >= 0 && first_y + size <= v->h && first_x + size <= v->w)
+        return d + ((image * v->h + first_y) * v->w + first_x) * v->c;
     for (int64_t y = first_y; y < first_y + size; y++) {
         bool inside = y >= 0 && y < v->h;
         const float *line = inside ? d + (image * v->h + y) * v->w * v->c : outside;
         for (int64_t x = first_x; x < first_x + size; x++)
             *pixel++ = inside && x >= 0 && x < v->w ? line + x * v->c : outside;
     }
+    return NULL;
 }
 
-void tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i, int64_t k,
-                   int64_t *at)
+struct tile_output tiling_output(const struct tiling *v, const struct tile_block *b, int64_t i,
+                                 int64_t k)
 {
-    int64_t image, first_y, first_x;
+    int64_t image, y, x;
 
-    locate(v, b, i, &image, &first_y, &first_x);
-    for (int64_t y = first_y; y < first_y + v->m; y++)
-        for (int64_t x = first_x; x < first_x + v->m; x++)
-            *at++ = y < v->out_h && x < v->out_w ? ((image * v->out_h + y) * v->out_w + x) * k
-                                                 : -1;
+    locate(v, b, i, &image, &y, &x);
+    return (struct tile_output){
+        ((image * v->out_h + y) * v->out_w + x) * k,
+        least(v->m, v->out_h - y), least(v->m, v->out_w - x),
+    };
 }

@@ -20,6 +20,7 @@
  * Two-dimensional transforms are one-dimensional ones of columns, then of rows,
  * LANES channels at a time.  The last vector is moved back where channels are no
  * whole vectors: it computes some again, with the same bits. */
+#include <stddef.h>
 #include "past.h"
 #include "winograd.h"
 
@@ -181,45 +182,57 @@ INLINE void gather2(const vec *u, vec *t, int step)
 #define PUT_PAST PUT
 #endif
 
-/* FROM x FROM elements to TO x TO by `one`: columns first. */
-#define TRANSFORM(name, FROM, TO, one, put)                              \
-static void name(const float *const *from, float *const *to, int64_t n)  \
+/* FROM x FROM elements to TO x TO by `one`: columns first.  Addresses are found by steps
+ * from one to the next, since so many do not fit the registers. */
+#define TRANSFORM(name, FROM, TO, one, put, FROM_TYPE, element)          \
+static void name(FROM_TYPE, float *to, struct grid to_at, int64_t n)     \
 {                                                                        \
     for (int64_t i = 0; i < n; i += LANES) {                             \
         int64_t at = i < n - LANES ? i : n - LANES;                      \
+        const float *top = NULL, *p = top;                               \
+        float *left = to + at;                                           \
         vec half[TO][FROM];                                              \
         UNROLL for (int x = 0; x < FROM; x++) {                          \
             vec column[FROM > TO ? FROM : TO];                           \
-            UNROLL for (int y = 0; y < FROM; y++)                        \
-                column[y] = *(const vec_at_float *)(from[y * FROM + x] + at); \
+            UNROLL for (int y = 0; y < FROM; y++) {                      \
+                p = element(FROM, y, x);                                 \
+                column[y] = *(const vec_at_float *)p;                    \
+            }                                                            \
             one(column, &half[0][x], FROM);                              \
         }                                                                \
-        UNROLL for (int y = 0; y < TO; y++) {                            \
+        UNROLL for (int y = 0; y < TO; y++, left += to_at.row) {         \
+            float *q = left;                                             \
             vec row[TO];                                                 \
             one(half[y], row, 1);                                        \
-            UNROLL for (int x = 0; x < TO; x++)                          \
-                put(to[y * TO + x] + at, row[x]);                        \
+            UNROLL for (int x = 0; x < TO; x++, q += to_at.column)       \
+                put(q, row[x]);                                          \
         }                                                                \
     }                                                                    \
 }
+#define ON_GRID const float *from, struct grid from_at
+#define GRID_ELEMENT(FROM, y, x) ((y) ? p + from_at.row : (top = (x) ? top + from_at.column : from + at))
+#define ANYWHERE const float *const *from
+#define ANY_ELEMENT(FROM, y, x) from[(y) * FROM + (x)] + at
 
-TRANSFORM(data_4, 6, 6, data4, PUT)
-TRANSFORM(filter_4, 3, 6, filter4, PUT)
-TRANSFORM(result_4, 6, 4, result4, PUT)
-TRANSFORM(result_past_4, 6, 4, result4, PUT_PAST)
-TRANSFORM(spread_4, 4, 6, spread4, PUT)
-TRANSFORM(gather_4, 6, 3, gather4, PUT)
-TRANSFORM(data_2, 4, 4, data2, PUT)
-TRANSFORM(filter_2, 3, 4, filter2, PUT)
-TRANSFORM(result_2, 4, 2, result2, PUT)
-TRANSFORM(result_past_2, 4, 2, result2, PUT_PAST)
-TRANSFORM(spread_2, 2, 4, spread2, PUT)
-TRANSFORM(gather_2, 4, 3, gather2, PUT)
+TRANSFORM(data_4, 6, 6, data4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(data_edge_4, 6, 6, data4, PUT, ANYWHERE, ANY_ELEMENT)
+TRANSFORM(filter_4, 3, 6, filter4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(result_4, 6, 4, result4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(result_past_4, 6, 4, result4, PUT_PAST, ON_GRID, GRID_ELEMENT)
+TRANSFORM(spread_4, 4, 6, spread4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(gather_4, 6, 3, gather4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(data_2, 4, 4, data2, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(data_edge_2, 4, 4, data2, PUT, ANYWHERE, ANY_ELEMENT)
+TRANSFORM(filter_2, 3, 4, filter2, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(result_2, 4, 2, result2, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(result_past_2, 4, 2, result2, PUT_PAST, ON_GRID, GRID_ELEMENT)
+TRANSFORM(spread_2, 2, 4, spread2, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(gather_2, 4, 3, gather2, PUT, ON_GRID, GRID_ELEMENT)
 
 #define PASTE(a, b) a##b
 #define NAMED(prefix, isa) PASTE(prefix, isa)
 
 const struct winograd NAMED(winograd_, ISA)[WINOGRAD_SIZES] = {
-    { 2, 4, 16, data_2, filter_2, result_2, result_past_2, spread_2, gather_2 },
-    { 4, 6, 36, data_4, filter_4, result_4, result_past_4, spread_4, gather_4 },
+    { 2, 4, 16, data_2, data_edge_2, filter_2, result_2, result_past_2, spread_2, gather_2 },
+    { 4, 6, 36, data_4, data_edge_4, filter_4, result_4, result_past_4, spread_4, gather_4 },
 };
