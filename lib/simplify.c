@@ -72,6 +72,53 @@ static ebm_val inverse(ebm_graph *g, ebm_val a)
     return ebm_div(g, build_const(g, &node_of(g, a)->shape, 1), a);
 }
 
+/* s = c ? a : 0 and t = c ? 0 : b, or the other way round: the choice that is their sum. */
+static ebm_val merge_choices(ebm_graph *g, ebm_val s, ebm_val t)
+{
+    const struct node *p = node_of(g, s), *q = node_of(g, t);
+
+    if (p->op != OP_SELECT || q->op != OP_SELECT || p->in[0] != q->in[0])
+        return 0;
+    if (is_value(g, p->in[2], 0) && is_value(g, q->in[1], 0))
+        return ebm_select(g, p->in[0], p->in[1], q->in[2]);
+    if (is_value(g, p->in[1], 0) && is_value(g, q->in[2], 0))
+        return ebm_select(g, p->in[0], q->in[1], p->in[2]);
+    return 0;
+}
+
+/* A sum of which two terms are such choices, perhaps one of them within the other operand:
+ * what comes of the gradient of a choice both of whose sides depend on one value. */
+static ebm_val add_choices(ebm_graph *g, ebm_val a, ebm_val b)
+{
+    ebm_val merged = merge_choices(g, a, b);
+
+    for (int i = 0; i < 2 && !merged; i++) {
+        const struct node *sum = node_of(g, i ? a : b);
+        ebm_val choice = i ? b : a;
+        if (sum->op != OP_ADD || node_of(g, choice)->op != OP_SELECT)
+            continue;
+        const ebm_val term[2] = { sum->in[0], sum->in[1] };
+        for (int k = 0; k < 2 && !merged; k++) {
+            ebm_val both = merge_choices(g, term[k], choice);
+            merged = both ? ebm_add(g, term[1 - k], both) : 0;
+        }
+    }
+    return merged;
+}
+
+/* (c ? a : 0) v = c ? a v : 0 for a constant v, so that sums of choices meet. */
+static ebm_val scale_choice(ebm_graph *g, ebm_val a, ebm_val v)
+{
+    const struct node *n = node_of(g, a);
+    ebm_val c = n->in[0], x = n->in[1], y = n->in[2];
+
+    if (n->op != OP_SELECT)
+        return 0;
+    if (is_value(g, x, 0))
+        return ebm_select(g, c, x, ebm_mul(g, y, v));
+    return is_value(g, y, 0) ? ebm_select(g, c, ebm_mul(g, x, v), y) : 0;
+}
+
 static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
 {
     ebm_val a = n->in[0], b = n->in[1];
@@ -86,7 +133,7 @@ static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
         /* one order for both: a + b and b + a are one node; constants last */
         if (node_of(g, a)->op == OP_CONST || (node_of(g, b)->op != OP_CONST && a > b))
             return ebm_add(g, b, a);
-        return 0;
+        return add_choices(g, a, b);
     case OP_SUB:
         if (is_value(g, b, 0)) return a;
         if (is_value(g, a, 0)) return ebm_neg(g, b);
@@ -108,7 +155,7 @@ static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
         }
         if (is_const(g, b, &v) && node_of(g, a)->op == OP_NEG)
             return ebm_mul(g, node_of(g, a)->in[0], build_const(g, &n->shape, -v));
-        return 0;
+        return node_of(g, b)->op == OP_CONST ? scale_choice(g, a, b) : 0;
     case OP_DIV:
         if (is_value(g, a, 0)) return build_const(g, &n->shape, 0);
         if (is_value(g, b, 1)) return a;

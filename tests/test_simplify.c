@@ -79,6 +79,46 @@ static int with_gradients(struct trial *t, int n, ebm_val *outputs)
     return n + 2 * n_x;
 }
 
+/* The gradient of what depends on a value by both sides of a choice, and by `more`. */
+static ebm_val choice_gradient(struct trial *t, bool more)
+{
+    const int64_t shape[] = { 3, 4, 5 };
+    ebm_val x = trial_input(t, EBM_F32, 3, shape, -1, 1);
+    ebm_val w = trial_input(t, EBM_F32, 3, shape, -1, 1);
+    ebm_val y = ebm_leaky_relu(t->g, x, 0.2), dx;
+
+    if (more)
+        y = ebm_add(t->g, ebm_square(t->g, x), y);
+    ebm_gradients(t->g, ebm_sum_all(t->g, ebm_mul(t->g, y, w)), 1, &x, &dx);
+    return dx;
+}
+
+/* Whether there is one choice left, with the numbers of two. */
+static bool choices_merge(ebm_store *store, bool more)
+{
+    double x[2][3 * 4 * 5];
+    bool one = false;
+
+    for (int k = 0; k < 2; k++) {
+        struct trial t;
+        off = k;
+        trial_open(&t, store, 7);
+        ebm_val dx = choice_gradient(&t, more);
+        const struct node *n = node_of(t.g, dx);
+        struct oracle *o = trial_oracle(&t);
+        memcpy(x[k], oracle_value(o, dx), sizeof x[k]);
+        oracle_free(o);
+        if (!off)
+            one = n->op == OP_SELECT
+                || (n->op == OP_ADD && (node_of(t.g, n->in[0])->op == OP_SELECT)
+                                       != (node_of(t.g, n->in[1])->op == OP_SELECT));
+        trial_close(&t);
+    }
+    for (size_t i = 0; i < COUNT(x[0]); i++)
+        one &= fabs(x[0][i] - x[1][i]) <= TOLERANCE;
+    return one;
+}
+
 /* What a claim is about: case i of an operation, or a random graph. */
 static bool build(struct trial *t, enum op op, int i, struct values *v)
 {
@@ -145,6 +185,14 @@ int main(void)
         tap_ok(worst <= TOLERANCE, "%s: simplified or not, the same values (worst %.1e); "
                "%d of %d nodes are left", op == OP_NONE ? "random graphs" : op_info[op].name, worst,
                nodes[0], nodes[1]);
+    }
+    for (int more = 0; more < 2; more++) {
+        ebm_store *store;
+        if (ebm_store_new(&nothing, &store) < 0)
+            return 99;
+        tap_ok(choices_merge(store, more), "the gradient of a leaky ReLU%s is one choice",
+               more ? " and of more" : "");
+        ebm_store_free(store);
     }
     ebm_context_free(ctx);
     return tap_done();
