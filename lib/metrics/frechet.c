@@ -16,13 +16,18 @@
 
 enum { FEATURES_MAX = 1 << 14, SWEEPS_MAX = 60 };
 
+/* In four sums, none of which waits for another. */
 static double dot(size_t n, const double *x, const double *y)
 {
-    double sum = 0;
+    double s[4] = { 0 };
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++)
+            s[j] += x[i + (size_t)j] * y[i + (size_t)j];
+    for (; i < n; i++)
+        s[0] += x[i] * y[i];
+    return s[0] + s[1] + (s[2] + s[3]);
 }
 
 /* Mean and covariance (over n - 1), its lower half; row: room for d.  The trace. */
@@ -38,8 +43,10 @@ static double moments(size_t d, size_t n, const float *x, double *mean, double *
             row[i] = x[k * d + i] - mean[i];
         for (size_t i = 0; i < d; i++)
             for (size_t j = 0; j <= i; j++)
-                c[i * d + j] += row[i] * row[j] / (double)(n - 1);
+                c[i * d + j] += row[i] * row[j];
     }
+    for (size_t i = 0; i < d * d; i++)
+        c[i] /= (double)(n - 1);
     for (size_t i = 0; i < d; i++)
         trace += c[i * d + i];
     return trace;
