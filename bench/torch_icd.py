@@ -174,7 +174,7 @@ def move_hue(x, shift):
     spread_ = (most - least).clamp(min=1e-6)
     r, g, b = x.unbind(1)
     h = torch.where(r == most, (g - b) / spread_, torch.where(g == most, (b - r) / spread_ + 2, (r - g) / spread_ + 4))
-    h = h + 6 * shift[:, 0]
+    h = h + 6 * shift
     at = [(h + turn) % 6 for turn in (5, 3, 1)]
     return torch.stack([most - (most - least) * torch.minimum(k, 4 - k).clamp(0, 1) for k in at], 1)
 
