@@ -67,6 +67,12 @@ section 'times'
 EBM_BENCH_BACKEND=$device
 export EBM_BENCH_BACKEND
 each bench/work 2 9
+section 'with precision bf16'
+if [ -n "$name" ]; then
+    bench/work 2 5 "$name" bf16 || failed=1
+else
+    bench/work 2 5 'conv 3x3' bf16 && bench/work 2 5 train bf16 || failed=1
+fi
 if [ -z "$name" ]; then
     section "convolutions, and by their definition alone"
     bench/work 2 5 'conv 3x3'

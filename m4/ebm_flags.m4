@@ -73,10 +73,34 @@ AS_IF([test "x$enable_vulkan" != xno],
     [have_vulkan=yes],
     [AS_IF([test "x$enable_vulkan" = xyes],
       [AC_MSG_ERROR([Vulkan was asked for; its headers, glslc or glslangValidator, and dlopen are needed])])])])
+have_matrices=no
+AS_IF([test $have_vulkan = yes], [EBM_COOPERATIVE_MATRIX])
+AS_IF([test $have_matrices = yes],
+  [AC_DEFINE([HAVE_COOPERATIVE_MATRIX], [1], [Define if headers and shaders know VK_KHR_cooperative_matrix.])])
+AM_CONDITIONAL([HAVE_COOPERATIVE_MATRIX], [test $have_matrices = yes])
 AC_SUBST([GLSL_COMPILE])
 AC_SUBST([GLSL_OUT])
 AC_SUBST([GLSL_QUIET])
 AS_IF([test $have_vulkan = yes], [AC_DEFINE([HAVE_VULKAN], [1], [Define for the Vulkan backend.])])
 AM_CONDITIONAL([HAVE_VULKAN], [test $have_vulkan = yes])])
+
+# EBM_COOPERATIVE_MATRIX: do the headers and the compiler of shaders know them?  Debian
+# 12's do not, Debian 13's do.
+AC_DEFUN([EBM_COOPERATIVE_MATRIX],
+[AC_CHECK_TYPE([VkPhysicalDeviceCooperativeMatrixFeaturesKHR],
+  [AC_MSG_CHECKING([whether $GLSL_COMPILER knows GL_KHR_cooperative_matrix])
+  cat >conftest.comp <<'END'
+#version 450
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+layout(local_size_x = 32) in;
+void main() { coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> a; }
+END
+  AS_IF([$GLSL_COMPILE $GLSL_OUT conftest.inc conftest.comp >&AS_MESSAGE_LOG_FD 2>&1], [have_matrices=yes])
+  rm -f conftest.comp conftest.inc
+  AC_MSG_RESULT([$have_matrices])], [],
+  [[#define VK_NO_PROTOTYPES
+#include <vulkan/vulkan_core.h>]])])
 
 AC_DEFUN([EBM_DLOPEN], [AC_SEARCH_LIBS([dlopen], [dl])])

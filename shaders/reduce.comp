@@ -12,7 +12,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #ifdef CAPACITY
-#define CONSTANTS 8
+#define CONSTANTS 12
 #define OPERANDS 3
 #define FIRST (OPERANDS + INPUTS + OUTPUTS)
 #define SIZES (FIRST + 28)

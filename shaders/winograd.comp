@@ -18,7 +18,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #ifdef CAPACITY
-#define CONSTANTS 8
+#define CONSTANTS 12
 #define OPERANDS 3
 #define FIRST (OPERANDS + INPUTS + OUTPUTS)
 #define SIZES (FIRST + 9)

@@ -23,7 +23,7 @@ static const double TOLERANCE = 5e-6;
 /* ---- what compile() made of the last program ---- */
 
 static const struct backend_vtable *real;
-static size_t n_dispatches, n_once, arena_size;
+static size_t n_dispatches, n_once, arena_size, n_matrices;
 
 static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer *arena,
                    struct device_buffer *const *slots, const size_t *feeds, struct device_program **program)
@@ -33,6 +33,11 @@ static int compile(ebm_backend *b, const struct plan *plan, struct device_buffer
     n_dispatches = rc < 0 ? 0 : (*program)->n_dispatches;
     n_once = rc < 0 ? 0 : (*program)->n_once;
     arena_size = arena->size;
+    n_matrices = 0;
+    for (size_t i = 0; i < n_dispatches; i++) {
+        enum shader shader = (*program)->dispatches[i].shader;
+        n_matrices += shader == SHADER_MATRIX || shader == SHADER_MATRIX_SMALL || shader == SHADER_MATRIX_MIDDLE;
+    }
     return rc;
 }
 
@@ -312,6 +317,85 @@ static void test_lasting(ebm_backend *backend)
     vk->winograd = usual;
 }
 
+/* ---- cooperative matrices, where the device has them: precision bf16 ---- */
+
+enum form { PRODUCT, TURNED, CONV, STRIDED, CONV_DATA, CONV_FILTER, SPLIT, FORMS };
+static const char *const form_name[] = { "a product", "one of turned matrices", "a convolution", "one with strides",
+                                         "an adjoint", "a gradient of filters", "a product in parts" };
+
+/* Operands up to `a` and `b` in size, of odd shapes that fill no tile. */
+static ebm_val rounded_product(struct trial *t, enum form form, double a, double b)
+{
+    const ebm_conv_spec spec = { { form == STRIDED ? 2 : 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 };
+    const int64_t depth = form == SPLIT ? LONG : 45, m = form == SPLIT ? 20 : 130;
+    const int64_t left[] = { m, depth }, right[] = { depth, 70 }, left_turned[] = { depth, m }, right_turned[] = { 70, depth };
+    const int64_t x[] = { 3, 9, 7, 20 }, f[] = { 37, 3, 3, 20 }, y[] = { 3, 9, 7, 37 };
+    bool turned = form == TURNED;
+
+    if (form == PRODUCT || form == TURNED || form == SPLIT)
+        return ebm_matmul(t->g, trial_input(t, EBM_F32, 2, turned ? left_turned : left, -a, a),
+                          trial_input(t, EBM_F32, 2, turned ? right_turned : right, -b, b), turned, turned);
+    if (form == CONV_DATA)
+        return ebm_conv_data(t->g, trial_input(t, EBM_F32, 4, y, -a, a), trial_input(t, EBM_F32, 4, f, -b, b),
+                             &spec, x[1], x[2]);
+    ebm_val image = trial_input(t, EBM_F32, 4, x, -a, a);
+    return form == CONV_FILTER ? ebm_conv_filter(t->g, image, trial_input(t, EBM_F32, 4, y, -b, b), &spec, 3, 3)
+                               : ebm_conv(t->g, image, trial_input(t, EBM_F32, 4, f, -b, b), &spec);
+}
+
+static double run_rounded(ebm_backend *backend, enum form form, double a, double b, bool behind)
+{
+    ebm_val out[2] = { 0 };
+    struct trial t;
+    ebm_store *store;
+    int n = 1;
+
+    if (ebm_store_new(backend, &store) < 0)
+        exit(99);
+    ebm_store_precision(store, EBM_BF16);
+    trial_open(&t, store, 21 + form);
+    out[0] = rounded_product(&t, form, a, b);
+    if (behind) {
+        const struct shape s = node_of(t.g, out[0])->shape;
+        out[n++] = ebm_tanh(t.g, ebm_add(t.g, out[0], trial_input(&t, EBM_F32, s.rank, s.n, -1, 1)));
+    }
+    struct answer answer = device_run(&t, n, out);
+    double error = answer.bytes ? device_error(&t, n, out, &answer, NULL) : 1;
+    free(answer.bytes);
+    trial_close(&t);
+    ebm_store_free(store);
+    return error;
+}
+
+static void test_matrices(ebm_backend *backend)
+{
+    /* float16 counts from 6e-8 to 65504; errors are told from those of 1 or more */
+    static const struct { double a, b; } sizes[] = { { 1, 1 }, { 1e-20, 1e21 }, { 1e30, 1e-30 }, { 1e15, 1e10 } };
+    struct vk *vk = (struct vk *)backend;
+
+    if (!vk->matrix.m) {
+        tap_skip("the build or the device has no cooperative matrices");
+        return;
+    }
+    for (enum form form = 0; form < FORMS; form++) {
+        double worst = 0;
+        bool used = true;
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            worst = fmax(worst, run_rounded(backend, form, sizes[i].a, sizes[i].b, false));
+            used = used && n_matrices == 1;
+        }
+        tap_ok(used && worst <= TOLERANCE, "%s by cooperative matrices, of any size (worst %.1e)", form_name[form], worst);
+        double error = run_rounded(backend, form, 0.1, 1, true);
+        tap_ok(n_matrices == 1 && error <= EPILOGUE_TOLERANCE, "and what is behind it, %zu dispatches (error %.1e)",
+               n_dispatches, error);
+    }
+    const struct matrices usual = vk->matrix;
+    vk->matrix.m = 0;
+    double error = run_rounded(backend, PRODUCT, 1, 1, false);
+    tap_ok(n_matrices == 0 && error <= TOLERANCE, "without them, too (error %.1e)", error);
+    vk->matrix = usual;
+}
+
 /* ---- precision bf16: operations are held against the oracle by test_ops ---- */
 
 static const double BF16_TOLERANCE = 1e-3;
@@ -391,6 +475,7 @@ static void test_device(ebm_context *ctx)
     test_short(backend);
     test_lasting(backend);
     test_choice(backend);
+    test_matrices(backend);
     backend->v = real;
     test_bf16(ctx, backend);
     ebm_backend_free(backend);

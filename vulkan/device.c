@@ -189,8 +189,7 @@ static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint6
         pretend(vk, TINY_PIECE, TINY_RANGE);
 }
 
-/* Has the device this extension?  Used where it is, so a failure means no. */
-static int has_extension(struct vk *vk, const char *name, bool *has)
+int device_has(struct vk *vk, const char *extension, bool *has)
 {
     VkExtensionProperties *list;
     uint32_t n = 0;
@@ -202,7 +201,7 @@ static int has_extension(struct vk *vk, const char *name, bool *has)
         return EBM_ERR_NOMEM;
     if (vk->f.EnumerateDeviceExtensionProperties(vk->physical, NULL, &n, list) == VK_SUCCESS)
         for (uint32_t i = 0; i < n; i++)
-            *has = *has || strcmp(list[i].extensionName, name) == 0;
+            *has = *has || strcmp(list[i].extensionName, extension) == 0;
     mem_free(vk->ctx, list);
     return EBM_OK;
 }
@@ -218,8 +217,7 @@ static int new_device(struct vk *vk)
         .queueFamilyIndex = vk->family };
     int rc;
 
-    if ((rc = vk_check(vk, vk->f.CreateDevice(vk->physical, &info, NULL, &vk->device),
-                       "opening the device")) < 0
+    if ((rc = vk_check(vk, matrix_open(vk, &info), "opening the device")) < 0
         || (rc = loader_device(vk)) < 0)
         return rc;
     vk->f.GetDeviceQueue(vk->device, vk->family, 0, &vk->queue);
@@ -240,9 +238,11 @@ int device_open(struct vk *vk, const char *device)
     VkPhysicalDeviceProperties p = properties_of(vk, vk->physical, &more);
     if (p.apiVersion < VK_API_VERSION_1_1)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: %s has no Vulkan 1.1", p.deviceName);
-    if ((rc = has_extension(vk, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, &vk->budget)) < 0)
+    if ((rc = device_has(vk, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, &vk->budget)) < 0)
         return rc;
     set_limits(vk, &p, more.maxMemoryAllocationSize);
+    if ((rc = matrix_find(vk, &p)) < 0)
+        return rc;
     vk->winograd = winograd_rules;
     if (exact_wanted())
         vk->winograd.share = 0;

@@ -96,6 +96,13 @@ int loader_device(struct vk *vk)
     return EBM_OK;
 }
 
+PFN_vkVoidFunction loader_find(struct vk *vk, const char *name)
+{
+    PFN_vkGetInstanceProcAddr entry = entry_of(vk->library);
+
+    return entry ? entry(vk->instance, name) : NULL;
+}
+
 void loader_close(struct vk *vk)
 {
     if (vk->instance && vk->f.DestroyInstance)

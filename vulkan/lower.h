@@ -139,10 +139,10 @@ int lower_winograd(const struct lowering *l, int size, bool rounded);
 /* Can the dispatch that ends the contraction take the group as its epilogue? */
 bool contract_takes(const struct lowering *l, const struct ew_group *g);
 int lower_group(struct device_program *p, const struct ew_group *g, const struct span *raw);
-/* The group as an epilogue of gemm.comp, winograd.comp or reduce.comp: is there a shader that has
+/* The group as an epilogue of gemm*.comp, winograd.comp or reduce.comp: is there a shader that has
  * room for it?  What it adds to a draft that has all its own: the shader, too. */
-enum behind { BEHIND_GEMM, BEHIND_WINOGRAD, BEHIND_REDUCE, BEHIND_COUNT };
-enum { BEHIND_CONSTANTS = 8, BEHIND_OPERANDS = 3 };
+enum behind { BEHIND_GEMM, BEHIND_WINOGRAD, BEHIND_REDUCE, BEHIND_MATRIX, BEHIND_COUNT };
+enum { BEHIND_CONSTANTS = 12, BEHIND_OPERANDS = 3 };
 bool group_behind(const struct vk *vk, const struct ew_group *g, enum behind behind);
 void group_append(const struct device_program *p, const struct ew_group *g, enum behind behind,
                   struct draft_dispatch *d);

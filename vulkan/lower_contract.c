@@ -1,4 +1,5 @@
-/* lower_contract.c - MATMUL and the convolutions, as products for gemm.comp.
+/* lower_contract.c - MATMUL and the convolutions, as products for gemm.comp, or
+ * gemm_matrix.comp.
  *
  * SPDX-License-Identifier: ISC
  *
@@ -7,7 +8,7 @@
  * adds.  The cut depends on shapes alone, so a device repeats its bits. */
 #include "lower.h"
 
-enum role { MATMUL, CONV, CONV_DATA, CONV_FILTER };   /* as in gemm.comp */
+enum role { MATMUL, CONV, CONV_DATA, CONV_FILTER };   /* as in contract.glsl */
 enum {
     TILE = 64, NARROW = 16,  /* rows or columns of a tile */
     DEPTH = 16,              /* of a panel */
@@ -135,18 +136,28 @@ static bool rounds(const struct lowering *l, const struct product *v)
     return rounds_to_bf16(spec->groups, v->c, v->k);
 }
 
+/* Is it rounded and wide enough for tiles of cooperative matrices?  By the data sheets of
+ * GPUs these multiply 2 to 15 times as fast as float32 is; Winograd's algorithm, which
+ * saves up to three quarters of the multiplications, moves more for it, and is left. */
+static bool by_matrices(const struct lowering *l, const struct product *v)
+{
+    return l->program->vk->matrix.m && rounds(l, v)
+        && tile_of(v->M) == MATRIX_TILE && tile_of(v->N) == MATRIX_TILE;
+}
+
 bool contract_takes(const struct lowering *l, const struct ew_group *g)
 {
     const struct vk *vk = l->program->vk;
     struct product v = { 0 };
 
-    if (winograd_size(l))
-        return group_behind(vk, g, BEHIND_WINOGRAD);
     set_product(l, &v);
-    return group_behind(vk, g, tiling_of(&v).parts == 1 ? BEHIND_GEMM : BEHIND_REDUCE);
+    bool matrices = by_matrices(l, &v);
+    if (!matrices && winograd_size(l))
+        return group_behind(vk, g, BEHIND_WINOGRAD);
+    return group_behind(vk, g, tiling_of(&v).parts > 1 ? BEHIND_REDUCE : matrices ? BEHIND_MATRIX : BEHIND_GEMM);
 }
 
-/* Constants and parameters of all but an epilogue. */
+/* Constants and parameters of all but an epilogue, and of cooperative matrices. */
 static void put_product(const struct product *v, const struct tiling *t, bool stored, bool rounded,
                         const ebm_conv_spec *spec, struct draft_dispatch *d)
 {
@@ -166,6 +177,14 @@ static void put_product(const struct product *v, const struct tiling *t, bool st
     d->work = 2.0 * (double)v->K * (double)(t->tiles * t->BM * t->BN);
 }
 
+static void put_matrices(const struct matrices *x, struct draft_dispatch *d)
+{
+    const uint32_t constants[] = { x->m, x->n, x->k, x->down, x->across };
+
+    for (size_t i = 0; i < COUNT(constants); i++)
+        draft_constant(d, constants[i]);
+}
+
 int lower_contract(const struct lowering *l)
 {
     struct product v = { 0 };
@@ -175,7 +194,8 @@ int lower_contract(const struct lowering *l)
     int rc, size;
 
     set_product(l, &v);
-    if ((size = winograd_size(l)))
+    bool matrices = by_matrices(l, &v);
+    if (!matrices && (size = winograd_size(l)))
         return lower_winograd(l, size, rounds(l, &v));
     struct tiling t = tiling_of(&v);
     if (t.parts > 1)
@@ -187,8 +207,12 @@ int lower_contract(const struct lowering *l)
     if (stored)
         d.operands[2] = out;
     put_product(&v, &t, stored, rounds(l, &v), v.role == MATMUL ? NULL : &l->node->attr.conv, &d);
+    if (matrices) {
+        d.shader = SHADER_MATRIX;
+        put_matrices(&l->program->vk->matrix, &d);
+    }
     if (l->epilogue && t.parts == 1)
-        group_append(l->program, l->epilogue, BEHIND_GEMM, &d);
+        group_append(l->program, l->epilogue, matrices ? BEHIND_MATRIX : BEHIND_GEMM, &d);
     if ((rc = draft_emit(l->program, &d)) < 0 || t.parts == 1)
         return rc;
     out.write = false;

@@ -5,6 +5,7 @@
  * All shaders see their operands alike (shaders/memory.glsl), so a layout is a
  * number of buffers.  A pipeline is a shader with its specialization constants;
  * each is made once for the life of the backend and found again by them. */
+#include "config.h"
 #include <string.h>
 #include "vk.h"
 
@@ -69,6 +70,18 @@ static const uint32_t winograd_middle[] = {
 #include "shaders/winograd_middle.inc"
 };
 
+#ifdef HAVE_COOPERATIVE_MATRIX
+static const uint32_t matrix_words[] = {
+#include "shaders/gemm_matrix.inc"
+};
+static const uint32_t matrix_small[] = {
+#include "shaders/gemm_matrix_small.inc"
+};
+static const uint32_t matrix_middle[] = {
+#include "shaders/gemm_matrix_middle.inc"
+};
+#endif
+
 static const struct {
     const char *name;
     const uint32_t *words;
@@ -95,6 +108,11 @@ static const struct {
     [SHADER_REDUCE_SMALL] = { "reduce (small epilogue)", reduce_small, sizeof reduce_small, 3 + 8, 3 + 8 },
     [SHADER_REDUCE_MIDDLE] = { "reduce (middle epilogue)", reduce_middle, sizeof reduce_middle, 3 + 16, 3 + 16 },
     [SHADER_WINOGRAD_MIDDLE] = { "winograd (middle epilogue)", winograd_middle, sizeof winograd_middle, 3 + 16, 3 + 16 },
+#ifdef HAVE_COOPERATIVE_MATRIX
+    [SHADER_MATRIX] = { "gemm of matrices", matrix_words, sizeof matrix_words, 3, 3 },
+    [SHADER_MATRIX_SMALL] = { "gemm of matrices (small epilogue)", matrix_small, sizeof matrix_small, 3 + 8, 3 + 8 },
+    [SHADER_MATRIX_MIDDLE] = { "gemm of matrices (middle epilogue)", matrix_middle, sizeof matrix_middle, 3 + 16, 3 + 16 },
+#endif
 };
 
 struct pipeline {

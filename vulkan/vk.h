@@ -4,6 +4,7 @@
  *
  *   loader.c   libvulkan, opened when it is asked for, and its functions
  *   device.c   which device, its limits, its queue
+ *   matrix.c   whether it has cooperative matrices that compute correctly
  *   heap.c     memory of the device, in blocks that small buffers share
  *   memory.c   buffers, what goes in and out of them
  *   pipe.c     shaders and their pipelines
@@ -26,7 +27,7 @@
     F(EnumerateInstanceVersion) F(CreateInstance)
 #define VK_INSTANCE(F) \
     F(DestroyInstance) F(EnumeratePhysicalDevices) F(GetPhysicalDeviceProperties2) \
-    F(GetPhysicalDeviceMemoryProperties2) F(GetPhysicalDeviceQueueFamilyProperties) \
+    F(GetPhysicalDeviceFeatures2) F(GetPhysicalDeviceMemoryProperties2) F(GetPhysicalDeviceQueueFamilyProperties) \
     F(EnumerateDeviceExtensionProperties) F(CreateDevice) F(GetDeviceProcAddr)
 #define VK_DEVICE(F) \
     F(DestroyDevice) F(GetDeviceQueue) F(DeviceWaitIdle) \
@@ -77,7 +78,9 @@ enum shader {
     SHADER_MOVE, SHADER_REDUCE, SHADER_WINDOW, SHADER_RESAMPLE, SHADER_INDEX, SHADER_GEMM,
     SHADER_GEMM_SMALL, SHADER_GEMM_MIDDLE,
     SHADER_WINOGRAD, SHADER_WINOGRAD_SMALL, SHADER_WINOGRAD_MIDDLE,
-    SHADER_REDUCE_SMALL, SHADER_REDUCE_MIDDLE, SHADER_COUNT
+    SHADER_REDUCE_SMALL, SHADER_REDUCE_MIDDLE,
+    SHADER_MATRIX, SHADER_MATRIX_SMALL, SHADER_MATRIX_MIDDLE,    /* only with vk->matrix */
+    SHADER_COUNT
 };
 struct shader_state {
     VkShaderModule module;
@@ -118,6 +121,10 @@ struct vk {
         double share;        /* it is taken where it is less of the definition's work; 0: never */
         size_t block;        /* bytes of transforms at once */
     } winograd;
+    struct matrices {        /* cooperative ones, of float16 into float32; see gemm_matrix.comp */
+        uint32_t m, n, k;    /* their sizes; 0: none */
+        uint32_t down, across;           /* of a tile's, those of a subgroup */
+    } matrix;
     bool budget;             /* VK_EXT_memory_budget is there */
     bool shared;             /* the host sees the device's memory: no staging */
     bool lost;
@@ -141,11 +148,22 @@ void vk_lose(struct vk *vk);
 int loader_open(struct vk *vk);
 int loader_device(struct vk *vk);
 void loader_close(struct vk *vk);
+/* A function of an extension, or NULL. */
+PFN_vkVoidFunction loader_find(struct vk *vk, const char *name);
 
 /* device.c; device: a number, or NULL for the best that is no processor. */
 int device_open(struct vk *vk, const char *device);
 int device_count(struct vk *vk);         /* or a status; 0 and a message: none */
 void device_close(struct vk *vk);
+/* Extensions are used where they are, so a failure means no. */
+int device_has(struct vk *vk, const char *extension, bool *has);
+
+/* matrix.c.  matrix_find() sets vk->matrix, matrix_open() opens the device with what
+ * they need, matrix_check() forgets them if they compute wrongly. */
+enum { MATRIX_TILE = 64 };               /* a workgroup's, in rows and columns */
+int matrix_find(struct vk *vk, const VkPhysicalDeviceProperties *p);
+VkResult matrix_open(struct vk *vk, VkDeviceCreateInfo *info);
+int matrix_check(struct vk *vk);
 
 /* heap.c.  Where the host sees the memory, it is mapped. */
 enum memory_use { MEMORY_DEVICE, MEMORY_HOST };
@@ -165,7 +183,7 @@ int memory_open(struct vk *vk);
 void memory_close(struct vk *vk);
 
 /* pipe.c.  Constants are 32-bit words by their constant_id; floats by their bits. */
-enum { CONSTANTS_MAX = 8 + 38 + 2 * EW_MAX_INSTRS };
+enum { CONSTANTS_MAX = 12 + 38 + 2 * EW_MAX_INSTRS };
 int pipe_get(struct vk *vk, enum shader shader, int n, const uint32_t *constants, VkPipeline *pipeline);
 /* Operands of a shader, and descriptors for them, BUFFERS of its source. */
 enum { BUFFERS_MAX = 24 };

@@ -279,7 +279,7 @@ int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend *
     vk->base.v = &vtable;
     vk->base.ctx = vk->ctx = ctx;
     if ((rc = loader_open(vk)) < 0 || (rc = device_open(vk, device)) < 0 || (rc = memory_open(vk)) < 0
-        || (rc = pipe_open(vk)) < 0 || (rc = selftest(vk)) < 0) {
+        || (rc = pipe_open(vk)) < 0 || (rc = selftest(vk)) < 0 || (rc = matrix_check(vk)) < 0) {
         vulkan_close(&vk->base);
         return rc;
     }
