@@ -58,7 +58,8 @@ static int set_label(ebm_context *ctx, const struct member *member, const struct
 
     if (member->label < 0)
         return EBM_OK;
-    if (member->label >= classes)
+    /* A method whose models cannot be joined knows its classes by itself. */
+    if (energy && member->label >= classes)
         return ebm_fail(ctx, EBM_ERR_ARG, "%s: label %d of a model that is told %" PRId64 " classes",
                         member->path, member->label, classes);
     snprintf(setting, sizeof setting, "sample.label=%d", member->label);
@@ -134,7 +135,8 @@ int members_begin(struct members *m, struct recipe *recipe, const int64_t image[
         return status;
     for (int i = 0; i < m->count; i++) {
         const ebm_model_info *info = m->list[i].info;
-        if (!m->parts[i].method->energy)
+        bool alone = m->count == 1 && m->joint.any == 0 && m->parts[i].weight == 1;
+        if (!m->parts[i].method->energy && !alone)
             return ebm_fail(m->ctx, EBM_ERR_ARG, "%s: models of method %s cannot be joined",
                             m->list[i].path, info->method);
         if (info->height != image[0] || info->width != image[1] || info->channels != image[2])

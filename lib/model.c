@@ -350,7 +350,8 @@ int ebm_model_open(ebm_backend *backend, const char *path, const ebm_model_optio
     return status;
 }
 
-/* Weights of one of the models: what is its file's region "energy". */
+/* Weights of one of the models: what is its file's region "energy"; without a region,
+ * of a model that is alone, all. */
 static int load_member(ebm_model *m, const char *path, bool raw, const char *region)
 {
     struct safetensors *file;
@@ -359,7 +360,8 @@ static int load_member(ebm_model *m, const char *path, bool raw, const char *reg
     if ((status = safetensors_open(m->ctx, path, &file)) < 0)
         return status;
     if ((status = safetensors_verify(file)) >= 0)
-        status = weights_load_region(file, raw, "energy", m->store, region);
+        status = region ? weights_load_region(file, raw, "energy", m->store, region)
+                        : weights_load(file, raw, m->store);
     safetensors_close(file);
     return status;
 }
@@ -377,7 +379,8 @@ int ebm_model_join(ebm_backend *backend, int n, const ebm_model_part *parts, dou
         return status;
     status = take_memory(*model, options ? options->max_memory : 0);
     for (int i = 0; i < n && status >= 0; i++)
-        status = load_member(*model, parts[i].path, options && options->raw, members_joint(members)->parts[i].region);
+        status = load_member(*model, parts[i].path, options && options->raw,
+                             n > 1 ? members_joint(members)->parts[i].region : NULL);
     if (status < 0) {
         ebm_model_free(*model);
         *model = NULL;

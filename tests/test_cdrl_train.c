@@ -341,6 +341,18 @@ static bool energies(const char *first, const char *second, const float *images,
     return ok;
 }
 
+/* As ebm-sample --label has it. */
+static bool told(int label, float *images)
+{
+    const ebm_model_part part = { ROOT "/whole/model.safetensors", 1, label };
+    ebm_model *model = NULL;
+    bool ok = ebm_model_join(backend, 1, &part, 0, NULL, &model) == EBM_OK
+           && ebm_model_sample(model, 3, 0, N, images, NULL, NULL) == EBM_OK;
+
+    ebm_model_free(model);
+    return ok;
+}
+
 static bool same_images(const float *a, const float *b)
 {
     return memcmp(a, b, N * SIZE * sizeof *a) == 0;
@@ -363,6 +375,8 @@ static void test_identities(void)
            && drawn("sample.label=-2", NULL, other) && !same_images(one, other),
            "guidance, and no class, draw others");
     tap_ok(drawn("sample.denoise=0", NULL, other) && !same_images(usual, other), "the last correction does something");
+    tap_ok(told(1, other) && same_images(one, other), "the class may be said as of a model to be joined");
+    tap_ok(!told(6, other) && strstr(ebm_message(ctx), "none of the 6 classes"), "%s", ebm_message(ctx));
     if (!tap_ok(energies("sample.label=1", NULL, usual, c) && energies("sample.label=-2", NULL, usual, none)
                 && energies("sample.label=1, 1", NULL, usual, twice)
                 && energies("sample.label=1", "sample.guidance=0.5", usual, guided)
