@@ -346,7 +346,7 @@ EBM_API int ebm_model_draw(ebm_model *model, const ebm_draw *draw, float *images
 EBM_API int ebm_model_stages(const ebm_model *model);
 
 /* Several models as one.  Their images have one size; otherwise they may differ in
- * everything, in method too.
+ * everything, in method too (of cd and icd; models of cdrl cannot be joined).
  *
  *   any = 0   E = sum w_i E_i: images must please all (a product of experts).
  *             Chains follow E / sum |w_i|, so that a model joined with itself
