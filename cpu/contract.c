@@ -31,6 +31,7 @@ static const struct algorithm *const algorithms[] = {
     &conv_winograd,
     &conv_winograd_filter,
     &matrix_product,
+    &conv_few,
     &conv_rows,
     &conv_filter,
 };

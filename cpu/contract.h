@@ -34,7 +34,7 @@ struct contract;
 int contract_new(const struct cpu *cpu, const struct node *node,
                  const struct shape *a, const struct shape *b,
                  struct contract **contract);
-/* The algorithm chosen: "product", "rows", "filter", "winograd", "winograd filter", "bf16 rows",
+/* The algorithm chosen: "product", "rows", "few", "filter", "winograd", "winograd filter", "bf16 rows",
  * "bf16 filter", "bf16 round"; "" for an empty result. */
 const char *contract_algorithm(const struct contract *contract);
 void contract_free(const struct cpu *cpu, struct contract *contract);

@@ -8,6 +8,7 @@
  *   product.c      MATMUL of matrices that are worth packing
  *   conv_rows.c    CONV, CONV_DATA and other MATMULs: rows of A are pixels; with
  *                  rows_plan.c and rows_pack.c, as rows.h says
+ *   conv_few.c     CONV and CONV_DATA to few channels: products first, then sums
  *   conv_filter.c  CONV_FILTER: the sum runs over pixels
  *   bf16_rows.c, bf16_filter.c, bf16_round.c   operands in bfloat16: bf16.h
  *   winograd.c     3x3 filters by fewer multiplications, unless `exact`, which
@@ -59,8 +60,8 @@ struct algorithm {
     size_t size;
 };
 
-extern const struct algorithm conv_rows, conv_filter, conv_winograd, conv_winograd_filter,
-                              matrix_product;
+extern const struct algorithm conv_rows, conv_few, conv_filter, conv_winograd,
+                              conv_winograd_filter, matrix_product;
 
 /* A tap along one axis: its index and the source pixel it sees, counted from the
  * unit's. */

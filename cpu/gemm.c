@@ -405,6 +405,52 @@ static void taps_cols(int taps, const struct run *run, int64_t columns, const in
         taps_cols_rest(taps, run, columns, at, a, b, ldb, whole, n, c);
 }
 
+/* N channels of a pixel are a part of a short vector; several pixels at a time, since each
+ * addition waits for the one before. */
+typedef float quad
+    __attribute__((vector_size(GEMM_DOT_COLUMNS * sizeof(float)), aligned(sizeof(float)), may_alias));
+enum { SHIFTED_PIXELS = 4 };
+#define SHIFTED_SUM(P, N) do {                                          \
+        quad sum[P];                                                    \
+        UNROLL for (int p = 0; p < P; p++)                              \
+            sum[p] = (quad){ 0 };                                       \
+        for (int t = 0; t < taps; t++) {                                \
+            const float *from = m + at[t];                              \
+            UNROLL for (int p = 0; p < P; p++)                          \
+                sum[p] += *(const quad *)(from + p * ld);               \
+        }                                                               \
+        UNROLL for (int p = 0; p < P; p++)                              \
+            UNROLL for (int j = 0; j < N; j++)                          \
+                c[p * step + j] = sum[p][j];                            \
+    } while (0)
+#define SHIFTED(name, N)                                                \
+static void name(int64_t pixels, int taps, const int64_t *at, const float *m, int64_t ld, \
+                 float *c, int64_t step)                                \
+{                                                                       \
+    for (; pixels >= SHIFTED_PIXELS; pixels -= SHIFTED_PIXELS) {        \
+        SHIFTED_SUM(SHIFTED_PIXELS, N);                                 \
+        m += SHIFTED_PIXELS * ld;                                       \
+        c += SHIFTED_PIXELS * step;                                     \
+    }                                                                   \
+    for (; pixels > 0; pixels--, m += ld, c += step)                    \
+        SHIFTED_SUM(1, N);                                              \
+}
+
+SHIFTED(shifted_1, 1)
+SHIFTED(shifted_2, 2)
+SHIFTED(shifted_3, 3)
+SHIFTED(shifted_4, 4)
+
+static void shifted(int64_t pixels, int taps, const int64_t *at, const float *m, int64_t ld,
+                    int n, float *c, int64_t step)
+{
+    static void (*const of[GEMM_DOT_COLUMNS])(int64_t, int, const int64_t *, const float *, int64_t,
+                                              float *, int64_t)
+        = { shifted_1, shifted_2, shifted_3, shifted_4 };
+
+    of[n - 1](pixels, taps, at, m, ld, c, step);
+}
+
 /* Copies go eight floats at a time: what a run's last copy writes behind its
  * end, the next run's first writes over. */
 typedef float piece
@@ -456,6 +502,6 @@ const struct ukernel NAMED(ukernel_, ISA) = {
     .cols_tall = cols_tall, .cols_tall_narrow = cols_tall_narrow,
     .cols_flat_narrow = cols_flat_narrow,
     .dot = dot, .taps = taps, .taps_past = taps_past, .taps_cols = taps_cols,
-    .gather = gather, .total = total,
+    .shifted = shifted, .gather = gather, .total = total,
     .winograd = NAMED(winograd_, ISA),
 };

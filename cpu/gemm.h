@@ -61,6 +61,11 @@ typedef void gemm_taps_cols(int taps, const struct run *run, int64_t columns,
                             const int64_t *at, const float *a, const float *b,
                             int64_t ldb, int64_t n, float *c);
 
+/* Few channels: c[i step + j] = sum_t m[i ld + at[t] + j], j < n <= GEMM_DOT_COLUMNS.  Of m,
+ * GEMM_DOT_COLUMNS floats are read each time. */
+typedef void gemm_shifted(int64_t pixels, int taps, const int64_t *at, const float *m, int64_t ld,
+                          int n, float *c, int64_t step);
+
 /* Rows of A, their runs side by side: to[i ld + ...].  Up to GEMM_PIECE - 1 floats
  * behind each run are read, and as many behind each row's end written. */
 typedef void gemm_gather(int64_t rows, const int64_t *at, const float *a, int runs,
@@ -85,6 +90,7 @@ struct ukernel {
     gemm_dot *dot;
     gemm_taps *taps, *taps_past;
     gemm_taps_cols *taps_cols;
+    gemm_shifted *shifted;
     gemm_gather *gather;
     gemm_total *total;
     const struct winograd *winograd;   /* transforms: winograd.h */

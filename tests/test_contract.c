@@ -20,7 +20,7 @@
 static const double BOUND = 1e-6;
 static const double WINOGRAD_BOUND = 1e-6, WINOGRAD_LARGEST = 4e-6;
 
-enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, PRODUCT_CASES = 25, MAX_THREADS = 3 };
+enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, PRODUCT_CASES = 25, FEW_CASES = 25, MAX_THREADS = 3 };
 
 static uint32_t random_state = 1;
 
@@ -434,6 +434,32 @@ static void draw_winograd(enum op op, struct node *node, struct shape *as, struc
     *bs = op == OP_CONV_FILTER ? y : f;
 }
 
+/* One whose result has few channels: strides and dilations, images that are cut in stripes. */
+static void draw_few(enum op op, struct node *node, struct shape *as, struct shape *bs)
+{
+    bool data = op == OP_CONV_DATA;
+    ebm_conv_spec v = { .groups = 1 };
+    struct shape x = { .rank = 4 }, f = { .rank = 4 }, y = { .rank = 4 };
+    int64_t few = 1 + draw(4), many = PICK(8, 9, 24, 36, 60);
+
+    x.n[0] = y.n[0] = PICK(1, 2, 3);
+    x.n[3] = f.n[3] = data ? few : many;
+    y.n[3] = f.n[0] = data ? many : few;
+    for (int i = 0; i < 2; i++) {
+        v.stride[i] = data ? PICK(1, 1, 2, 3) : 1;
+        v.dilation[i] = PICK(1, 1, 2);
+        f.n[1 + i] = PICK(2, 3, 3, 4, 5);
+        v.pad[i] = draw(4);
+        v.pad[i + 2] = draw(4);
+        x.n[1 + i] = PICK(9, 16, 17, 28, 33) + (i == 0 && draw(4) == 0 ? 100 : 0);
+        y.n[1 + i] = (x.n[1 + i] + v.pad[i] + v.pad[i + 2] - v.dilation[i] * (f.n[1 + i] - 1) - 1)
+                   / v.stride[i] + 1;
+    }
+    *node = (struct node){ .op = op, .attr = { .conv = v }, .shape = data ? x : y };
+    *as = data ? y : x;
+    *bs = f;
+}
+
 /* Whether an algorithm whose name begins so is taken. */
 static bool by(ebm_context *ctx, const char *name, const struct node *node, const struct shape *a,
                const struct shape *b)
@@ -513,7 +539,8 @@ static bool survives_lack_of_memory(enum op op)
         node.shape = (struct shape){ 2, { 32, 128 } };
         a = (struct shape){ 2, { 32, 64 } };
         b = (struct shape){ 2, { 64, 128 } };
-    } else if (op == OP_CONV_DATA) {
+    } else if (op == OP_CONV_DATA) {             /* by the algorithm for few channels */
+        b.n[0] = y.n[3] = 24;
         node.shape = a;
         a = y;
     } else if (op == OP_CONV_FILTER) {
@@ -626,6 +653,26 @@ int main(void)
                "%s: Winograd's algorithm on %d random shapes agrees to %.0e of the largest "
                "sum |a||b| (worst %.1e) and to %.0e of the largest value (%.1e)", op_info[ops[o]].name,
                WINOGRAD_CASES, WINOGRAD_BOUND, worst, WINOGRAD_LARGEST, worst_largest);
+    }
+
+    for (size_t o = 1; o < COUNT(ops) - 1; o++) {
+        int bad = 0, examined = 0;
+        worst = 0;
+        for (int i = 0; i < 4 * FEW_CASES && examined < FEW_CASES; i++) {
+            struct shape a, b;
+            struct node node;
+            draw_few(ops[o], &node, &a, &b);
+            if (!by(ctx, "few", &node, &a, &b))
+                continue;
+            examined++;
+            if (!examine(ctx, &node, &a, &b, true)) {
+                bad++;
+                describe(&node, &a, &b);
+            }
+        }
+        tap_ok(!bad && examined == FEW_CASES, "%s: %d random shapes of few channels agree with the "
+               "definition to %.0e of sum |a||b| (worst %.1e)", op_info[ops[o]].name, FEW_CASES, BOUND,
+               worst);
     }
 
     int bad = 0, examined = 0;
