@@ -35,6 +35,7 @@ struct rows {
     int phases_y, phases_x;
     int phases;                              /* that are computed apart */
     bool merged;                             /* all in one */
+    int side;                                /* pixels side by side in one */
     int64_t column[GEMM_DOT_COLUMNS];        /* DOT: where in c */
     struct phase *phase;
     int64_t packed, transposed;              /* floats of scratch, per batch */

@@ -54,6 +54,26 @@ static void pack_merged(const struct rows *s, const struct phase *ph, int64_t t,
     }
 }
 
+/* One tap of pixels side by side, the panel's only one: to columns [pixel and c]. */
+static void pack_side(const struct rows *s, int64_t t, const float *f, int64_t terms, float *packed)
+{
+    const struct problem *v = &s->v;
+    int64_t x = t % s->band.span_x, each = s->columns / s->side, step = s->band.step_x / s->side;
+    int64_t cg = v->c / v->groups;
+
+    for (int64_t k = 0; k < terms; k++, packed += s->u->NS) {
+        memset(packed, 0, (size_t)s->u->NS * sizeof *packed);
+        for (int64_t pixel = 0; pixel < s->side; pixel++) {
+            int64_t i = x - pixel * step;
+            if (i < 0 || i >= v->s)
+                continue;
+            const float *tap = f + (v->op == OP_CONV ? i : v->s - 1 - i) * cg + k * s->f_term;
+            for (int64_t c = 0; c < each; c++)
+                packed[pixel * each + c] = tap[c * s->f_column];
+        }
+    }
+}
+
 void rows_pack(const struct rows *s, const struct phase *ph, int64_t piece,
                const float *f, float *packed)
 {
@@ -81,6 +101,10 @@ void rows_pack(const struct rows *s, const struct phase *ph, int64_t piece,
         for (int64_t c = 0; c < s->columns; c++)
             for (int64_t k = 0; k < terms; k++)
                 packed[c * ph->depth + before + k] = f[c * s->f_column + k * s->f_term];
+        return;
+    }
+    if (s->side > 1) {
+        pack_side(s, t, f, terms, packed + before * s->u->NS);
         return;
     }
     int width = panel_width(s, j);

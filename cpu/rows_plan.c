@@ -4,7 +4,14 @@
  *
  * Where all phases (conv_taps.c) together have few columns (one channel, stride
  * 2), they are computed at once, as columns of one phase with the taps of all and
- * zeros between: a vector that is read then serves four pixels. */
+ * zeros between: a vector that is read then serves four pixels.
+ *
+ * Where a pixel's columns would leave half of the narrowest tile empty, as many
+ * pixels side by side as fill it are computed at once, in the same way: of 3x3
+ * filters, two pixels have the taps of four, not of six.
+ *
+ *     taps     0 1 2 .        pixel x
+ *              . 0 1 2        pixel x + 1, as further columns of it */
 #include "rows.h"
 
 enum {
@@ -63,9 +70,12 @@ static void make_rows(const struct rows *s, struct phase *ph)
     for (int64_t n = 0; n < v->band_images; n++)
         for (int64_t y = 0; y < ph->ny; y++)
             for (int64_t x = 0; x < ph->nx; x++, row++) {
-                ph->a[row] = n * v->image + y * v->step_y * v->row + x * v->step_x * v->c;
+                /* Of pixels side by side, the last are moved back to the row's end. */
+                int64_t at = least(x * s->side, s->out_w - s->side);
+                ph->a[row] = n * v->image + y * v->step_y * v->row
+                           + at * (v->step_x / s->side) * v->c;
                 ph->c[row] = ((n * s->out_h + y * s->phases_y + ph->y) * s->out_w
-                              + x * s->phases_x + ph->x) * s->out_c;
+                              + at * s->phases_x + ph->x) * s->out_c;
             }
 }
 
@@ -74,7 +84,8 @@ static int64_t band_pixels(const struct rows *s, int64_t all)
 {
     int64_t pixels = most(BAND_FLOATS / s->out_c, 8 * s->u->MR);
 
-    pixels = least(pixels, most(SOURCE_FLOATS / (s->band.c * s->band.step_y * s->band.step_x),
+    int64_t step_x = s->band.step_x / s->side;
+    pixels = least(pixels, most(SOURCE_FLOATS / (s->band.c * s->band.step_y * step_x),
                                 8 * s->u->MR));
     pixels = least(pixels, BAND_PIXELS);
     return most(least(pixels, divide_up(all, MANY_BANDS)), 4 * s->u->MR);
@@ -186,6 +197,23 @@ static void merge_phases(struct rows *s)
     s->merged = true;
 }
 
+/* Pixels side by side in one, if they fit a tile and their taps are fewer by that. */
+static void pair_pixels(struct rows *s)
+{
+    const struct problem *v = &s->v;
+    bool data = v->op == OP_CONV_DATA;
+    int64_t pixels = s->u->NS / s->columns, more = (pixels - 1) * s->band.step_x;
+
+    if (s->kernel != TILES || s->groups > 1 || (data && v->stride_x > 1) || v->dilation_x > 1
+        || pixels < 2 || s->out_w < pixels || v->s + more >= v->s * pixels)
+        return;
+    s->side = (int)pixels;
+    s->columns *= pixels;
+    s->band.units_x = divide_up(s->out_w, pixels);
+    s->band.span_x += more;
+    s->band.step_x *= pixels;
+}
+
 /* Its taps along an axis: all offsets. */
 static int merged_taps(int64_t first, int64_t span, struct tap *tap)
 {
@@ -233,7 +261,7 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
 
     /* An axis has at most so many taps or, of a merged phase, offsets. */
     ty = mem_new(ctx, (size_t)(v->r * v->dilation_y) + 1, sizeof *ty);
-    tx = mem_new(ctx, (size_t)(v->s * v->dilation_x) + 1, sizeof *tx);
+    tx = mem_new(ctx, (size_t)(v->s * v->dilation_x) + 1 + (size_t)(s->u->NS * v->stride_x), sizeof *tx);
     s->phase = mem_new(ctx, (size_t)s->phases, sizeof *s->phase);
     if (!ty || !tx || !s->phase) {
         rc = EBM_ERR_NOMEM;
@@ -241,7 +269,8 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
     }
     axis_span(v, true, s->phases_y, ty, &s->band.first_y, &s->band.span_y);
     axis_span(v, false, s->phases_x, tx, &s->band.first_x, &s->band.span_x);
-    int64_t phases = (int64_t)s->phases_y * s->phases_x;
+    pair_pixels(s);
+    int64_t phases = (int64_t)s->phases_y * s->phases_x * s->side;
     band_plan(&s->band, band_pixels(s, v->n * s->out_h * s->out_w) / phases, s->u->MR);
     for (int i = 0; i < s->phases && rc == EBM_OK; i++) {
         struct phase *ph = &s->phase[i];
@@ -249,7 +278,7 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
         ph->x = i % s->phases_x;
         int n_y = s->merged ? merged_taps(s->band.first_y, s->band.span_y, ty)
                             : axis_taps(v, true, ph->y, ty);
-        int n_x = s->merged ? merged_taps(s->band.first_x, s->band.span_x, tx)
+        int n_x = s->merged || s->side > 1 ? merged_taps(s->band.first_x, s->band.span_x, tx)
                             : axis_taps(v, false, ph->x, tx);
         rc = conv_phase(ctx, s, ph, ty, n_y, tx, n_x);
     }
@@ -279,6 +308,7 @@ int rows_plan(const struct cpu *cpu, const struct problem *v, void *self,
 
     s->v = *v;
     s->u = cpu->ukernel;
+    s->side = 1;
     rc = v->op == OP_MATMUL ? matmul_plan(cpu->ctx, s) : conv_plan(cpu->ctx, s);
     if (rc < 0)
         return rc;
