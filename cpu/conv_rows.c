@@ -29,6 +29,20 @@ struct tile {
     bool past;               /* whole tiles are stored past the caches */
 };
 
+/* A part of a row of a tile, in pieces of fixed length; the last is moved back. */
+static inline void copy_part(float *to, const float *from, int64_t n)
+{
+    enum { PIECE = 4 };
+    int64_t last = n - PIECE;
+
+    for (int64_t j = 0; j < last; j += PIECE)
+        memcpy(to + j, from + j, PIECE * sizeof *to);
+    if (last >= 0)
+        memcpy(to + last, from + last, PIECE * sizeof *to);
+    for (int64_t j = 0; j < n && last < 0; j++)
+        to[j] = from[j];
+}
+
 static void multiply(const struct tile *t, int runs, const struct run *run,
                      const float *const *a, const float *b, float *const *c, bool add)
 {
@@ -40,12 +54,14 @@ static void multiply(const struct tile *t, int runs, const struct run *run,
         kernel(runs, run, a, b, c, add);
         return;
     }
-    for (int i = 0; i < t->u->MR; i++)
+    for (int i = 0; i < t->u->MR; i++) {
         to[i] = t->spare + i * t->width;
-    (t->width == t->u->NR ? t->u->rows : t->u->rows_narrow)(runs, run, a, b, to, false);
+        if (add && i < t->rows)
+            copy_part(to[i], c[i], t->columns);
+    }
+    (t->width == t->u->NR ? t->u->rows : t->u->rows_narrow)(runs, run, a, b, to, add);
     for (int i = 0; i < t->rows; i++)
-        for (int64_t j = 0; j < t->columns; j++)
-            c[i][j] = add ? c[i][j] + to[i][j] : to[i][j];
+        copy_part(c[i], to[i], t->columns);
 }
 
 /* Pointers to MR rows of A and C from the given one on; behind the last row the
