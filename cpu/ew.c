@@ -177,9 +177,15 @@ LANE_INLINE float byte_of(float x)
     return x < 255.0f ? x : 255.0f;
 }
 
+#define LOOP(name) \
+    static void name(void *to, const float *a, const float *b, const float *c, int64_t n)
+
 #define UNARY(name, result) \
-    static void name##_v(float *d, const float *a, int64_t n) \
+    LOOP(name##_v) \
     { \
+        float *d = to; \
+        (void)b; \
+        (void)c; \
         n &= -LANES; \
         LANE_LOOP \
         for (int64_t i = 0; i < n; i++) { \
@@ -204,11 +210,12 @@ UNARY(byte, byte_of(x))
 #undef UNARY
 
 #define BINARY_KIND(name, kind, first, second, result) \
-    static void name##_##kind(float *d, const float *a, const float *b, int64_t n) \
+    LOOP(name##_##kind) \
     { \
-        float a0 = a[0], b0 = b[0]; \
+        float *d = to, a0 = a[0], b0 = b[0]; \
         (void)a0; \
         (void)b0; \
+        (void)c; \
         n &= -LANES; \
         LANE_LOOP \
         UNROLLED \
@@ -219,8 +226,8 @@ UNARY(byte, byte_of(x))
     }
 #define BINARY(name, result) \
     BINARY_KIND(name, vv, a[i], b[i], result) \
-    BINARY_KIND(name, vs, a[i], b0, result) \
-    BINARY_KIND(name, sv, a0, b[i], result)
+    BINARY_KIND(name, sv, a0, b[i], result) \
+    BINARY_KIND(name, vs, a[i], b0, result)
 BINARY(add, x + y)
 BINARY(sub, x - y)
 BINARY(mul, x * y)
@@ -232,23 +239,23 @@ BINARY(equal, x == y ? 1.0f : 0.0f)
 #undef BINARY
 #undef BINARY_KIND
 
-#define SELECT(name, first, second) \
-    static void name(float *d, const float *c, const float *a, const float *b, int64_t n) \
+#define SELECT(kind, first, second) \
+    LOOP(select_##kind) \
     { \
-        float a0 = a[0], b0 = b[0]; \
-        (void)a0; \
+        float *d = to, b0 = b[0], c0 = c[0]; \
         (void)b0; \
+        (void)c0; \
         n &= -LANES; \
         LANE_LOOP \
         for (int64_t i = 0; i < n; i++) { \
             float x = first, y = second; \
-            d[i] = c[i] != 0.0f ? x : y; \
+            d[i] = a[i] != 0.0f ? x : y; \
         } \
     }
-SELECT(select_vv, a[i], b[i])
-SELECT(select_sv, a0, b[i])
-SELECT(select_vs, a[i], b0)
-SELECT(select_ss, a0, b0)
+SELECT(vv, b[i], c[i])
+SELECT(sv, b0, c[i])
+SELECT(vs, b[i], c0)
+SELECT(ss, b0, c0)
 #undef SELECT
 
 /* Conversions: each element is converted exactly, so remainders do not matter. */
@@ -278,8 +285,12 @@ static void round_bf16(float *d, const float *a, int64_t n)
 }
 
 /* Beyond the range of int32: its nearest end; NaN: 0. */
-static void to_i32(int32_t *d, const float *a, int64_t n)
+LOOP(to_i32)
 {
+    int32_t *d = to;
+
+    (void)b;
+    (void)c;
     for (int64_t i = 0; i < n; i++) {
         float x = a[i] == a[i] ? a[i] : 0.0f;
         x = x > -0x1p31f ? x : -0x1p31f;
@@ -287,8 +298,12 @@ static void to_i32(int32_t *d, const float *a, int64_t n)
     }
 }
 
-static void to_u8(uint8_t *d, const float *a, int64_t n)
+LOOP(to_u8)
 {
+    uint8_t *d = to;
+
+    (void)b;
+    (void)c;
     for (int64_t i = 0; i < n; i++) {
         float x = a[i] > 0.0f ? a[i] : 0.0f;
         d[i] = (uint8_t)(int32_t)(x < 255.0f ? x : 255.0f);
@@ -299,6 +314,34 @@ static void fill(float *d, float value, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         d[i] = value;
+}
+
+LOOP(copy)
+{
+    (void)b;
+    (void)c;
+    memmove(to, a, (size_t)n * sizeof *a);
+}
+
+LOOP(spread)
+{
+    (void)b;
+    (void)c;
+    fill(to, a[0], n);
+}
+
+LOOP(fetch)
+{
+    (void)to;
+    (void)b;
+    (void)c;
+#ifdef __GNUC__
+    for (int64_t i = 0; i < n; i += LANES)
+        __builtin_prefetch(a + i);
+#else
+    (void)a;
+    (void)n;
+#endif
 }
 
 static void add(float *restrict d, const float *restrict a, int64_t n)
@@ -312,26 +355,27 @@ static void add(float *restrict d, const float *restrict a, int64_t n)
 #define philox_normal_base philox_normal
 #define STRING(x) #x
 #define STRING_OF(x) STRING(x)
-#define BINARY(name) { name##_vv, name##_vs, name##_sv }
+#define UNARY(name) { name##_v }
+#define BINARY(name) { name##_vv, name##_sv, name##_vs }
 
 const struct kernels NAME(kernels) = {
     .name = STRING_OF(ISA),
-    .unary = {
-        [EW_NEG] = neg_v, [EW_ABS] = abs_v, [EW_SIGN] = sign_v, [EW_FLOOR] = floor_v,
-        [EW_EXP] = exp_v, [EW_LOG] = log_v, [EW_SQRT] = sqrt_v, [EW_SIN] = sin_v,
-        [EW_COS] = cos_v, [EW_TANH] = tanh_v, [EW_SIGMOID] = sigmoid_v,
-        [EW_SOFTPLUS] = softplus_v, [EW_TRUNC] = trunc_v, [EW_BYTE] = byte_v,
-    },
-    .binary = {
+    .loop = {
+        [EW_NEG] = UNARY(neg), [EW_ABS] = UNARY(abs), [EW_SIGN] = UNARY(sign),
+        [EW_FLOOR] = UNARY(floor), [EW_EXP] = UNARY(exp), [EW_LOG] = UNARY(log),
+        [EW_SQRT] = UNARY(sqrt), [EW_SIN] = UNARY(sin), [EW_COS] = UNARY(cos),
+        [EW_TANH] = UNARY(tanh), [EW_SIGMOID] = UNARY(sigmoid), [EW_SOFTPLUS] = UNARY(softplus),
+        [EW_TRUNC] = UNARY(trunc), [EW_BYTE] = UNARY(byte),
         [EW_ADD] = BINARY(add), [EW_SUB] = BINARY(sub), [EW_MUL] = BINARY(mul),
         [EW_DIV] = BINARY(div), [EW_MAX] = BINARY(max), [EW_MIN] = BINARY(min),
         [EW_LESS] = BINARY(less), [EW_EQUAL] = BINARY(equal),
+        [EW_SELECT] = { select_vv, select_sv, select_vs, select_ss },
     },
-    .select = { select_vv, select_sv, select_vs, select_ss },
-    .from_i32 = from_i32, .from_u8 = from_u8, .to_i32 = to_i32, .to_u8 = to_u8,
+    .to_i32 = to_i32, .to_u8 = to_u8, .copy = copy, .spread = spread,
+    .stream = NAME(stream), .fetch = fetch, .stream_end = NAME(stream_end),
+    .from_i32 = from_i32, .from_u8 = from_u8,
     .round_bf16 = round_bf16, .fill = fill,
-    .stream = NAME(stream), .stream_end = NAME(stream_end), .add = add,
-    .weave = NAME(weave), .pick = NAME(pick), .place = NAME(place),
+    .add = add, .weave = NAME(weave), .pick = NAME(pick), .place = NAME(place),
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),
     .fold_sum = NAME(fold_sum), .fold_max = NAME(fold_max),

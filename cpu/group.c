@@ -4,11 +4,16 @@
  * SPDX-License-Identifier: ISC
  *
  *   for each tile of the flat iteration space
- *       for each instruction
- *           one vector loop over the tile
+ *       list its vector loops and their operands
+ *       for each piece of the tile
+ *           for each loop of the list: do it over the piece
  *
- * A register is a pointer to a tile of floats, or to LANES copies of one number.
- * Where operands and results can be used where they lie, they are.
+ * A piece is the tile, or a part of it where operands come from memory: so short that
+ * the processor begins to read one while it computes another.
+ *
+ * A register is a piece of floats, a tile of memory, or LANES copies of one number,
+ * which is computed when the list is made.  Where operands and results can be used
+ * where they lie, they are.  What nothing computes in place is stored at a list's end.
  *
  * Invariant: every vector loop covers a multiple of LANES elements.  The last
  * few of a range go through tiles of LANES elements, so no element's bits depend
@@ -29,93 +34,170 @@ static void iota(const struct instruction *p, float *d, int64_t begin, int64_t n
     }
 }
 
-/* One instruction on a tile of n elements: where its result lies. */
-static struct reg compute(const struct kernels *k, const struct instruction *p,
-                          const struct reg *reg, float *d, int64_t n)
-{
-    struct reg a = reg[p->a], b = reg[p->b], c = reg[p->c], r = { d, false };
+/* A vector loop and what it takes for the first element of a tile. */
+struct pass {
+    ew_loop *loop;
+    struct reg d, a, b, c;
+};
 
-    switch (ew_operands(p->op)) {
-    case 1:
-        r.one = a.one;
-        k->unary[p->op](d, a.at, r.one ? LANES : n);
-        return r;
-    case 2:
-        r.one = a.one && b.one;
-        if (r.one)
-            k->binary[p->op][EW_VV](d, a.at, b.at, LANES);
-        else
-            k->binary[p->op][a.one ? EW_SV : b.one ? EW_VS : EW_VV](d, a.at, b.at, n);
-        return r;
-    default:
-        if (a.one) {                     /* a != 0 ? b : c */
-            struct reg chosen = a.at[0] != 0.0f ? b : c;
-            r.one = chosen.one;
-            memmove(d, chosen.at, (size_t)(r.one ? LANES : n) * sizeof *d);
-        } else {
-            k->select[b.one + 2 * c.one](d, a.at, b.at, c.at, n);
-        }
-        return r;
-    }
+struct list {
+    int n, n_computed;           /* passes; those before stores */
+    struct pass pass[EW_MAX_INSTRS + 2 * EW_MAX_OUTPUTS];
+};
+
+enum { AHEAD = 512 };            /* elements between what is read and what is fetched */
+
+static bool one(struct reg r)
+{
+    return r.step == ONE;
 }
 
-static void store(const struct kernels *k, const struct output *o, struct reg r, float *spare,
-                  int64_t begin, int64_t n)
+/* One number's place, which is the same for all pieces. */
+static struct reg still(struct reg r)
 {
-    if (r.one) {
-        k->fill(spare, r.at[0], n);
-        r.at = spare;
+    return (struct reg){ r.at, one(r) ? 0 : r.step };
+}
+
+static void add(struct list *l, ew_loop *loop, struct reg d, struct reg a, struct reg b, struct reg c)
+{
+    struct pass *p = &l->pass[l->n++];
+
+    p->loop = loop;
+    p->d = d;
+    p->a = still(a);
+    p->b = still(b);
+    p->c = still(c);
+}
+
+/* What the elements from i on of a tile find there. */
+static const float *floats(struct reg r, int64_t i)
+{
+    return (const float *)(const void *)(r.at + i * r.step);
+}
+
+static struct reg own(const struct group *g, char *scratch, int r)
+{
+    return (struct reg){ scratch + (size_t)r * (size_t)g->piece * sizeof(float), 0 };
+}
+
+static struct reg memory(const void *at, int64_t begin, enum ebm_type type)
+{
+    const int size = type == EBM_U8 ? 1 : 4;
+
+    return (struct reg){ (char *)(uintptr_t)at + begin * size, size };
+}
+
+/* Add an instruction whose result shall lie at d, or compute it at once if it is one
+ * number, which then lies at `number`. */
+static struct reg compute(const struct kernels *k, const struct instruction *p, const struct reg *reg,
+                          struct reg d, char *number, struct list *l)
+{
+    const int operands = ew_operands(p->op);
+    const struct reg a = reg[p->a], b = operands > 1 ? reg[p->b] : a, c = operands > 2 ? reg[p->c] : a;
+
+    if (one(a) && one(b) && one(c)) {
+        k->loop[p->op][EW_VV](number, floats(a, 0), floats(b, 0), floats(c, 0), LANES);
+        return (struct reg){ number, ONE };
     }
+    if (operands == 3 && one(a)) {           /* a != 0 ? b : c */
+        struct reg chosen = *floats(a, 0) != 0.0f ? b : c;
+        add(l, one(chosen) ? k->spread : k->copy, d, chosen, chosen, chosen);
+        return d;
+    }
+    int kind = operands == 1 ? EW_VV : operands == 2 ? one(a) + 2 * one(b) : one(b) + 2 * one(c);
+    add(l, k->loop[p->op][kind], d, a, b, c);
+    return d;
+}
+
+static void add_store(const struct kernels *k, struct output *o, struct reg r, int64_t begin,
+                      struct list *l)
+{
+    const struct reg d = memory(o->at, begin, o->type);
+
     if (o->type == EBM_I32)
-        k->to_i32((int32_t *)o->at + begin, r.at, n);
+        add(l, k->to_i32, d, r, r, r);
     else if (o->type == EBM_U8)
-        k->to_u8((uint8_t *)o->at + begin, r.at, n);
+        add(l, k->to_u8, d, r, r, r);
     else if (o->streamed)
-        k->stream((float *)o->at + begin, r.at, n);
-    else if (r.at != (float *)o->at + begin)
-        memmove((float *)o->at + begin, r.at, (size_t)n * sizeof(float));
+        add(l, k->stream, d, r, r, r);
+    else if (r.at != d.at)
+        add(l, k->copy, d, r, r, r);
+}
+
+/* Where an instruction's result shall lie. */
+static struct reg result_of(const struct group *g, const struct instruction *p, int64_t begin, int64_t n,
+                            char *scratch)
+{
+    return fills_lanes(n) && p->output >= 0 ? memory(g->out[p->output].at, begin, EBM_F32)
+                                            : own(g, scratch, p->dst);
+}
+
+/* List what a tile's n elements take. */
+static void make_list(const struct group *g, int64_t begin, int64_t n, char *scratch, struct list *l)
+{
+    const struct kernels *k = g->k;
+    struct reg reg[EW_MAX_REGS];
+
+    l->n = 0;
+    for (const struct instruction *p = g->instr; p < g->instr + g->n_instr; p++) {
+        struct reg *d = &reg[p->dst];
+        switch (p->op) {
+        case EW_LOAD:
+            *d = input_load(g, &g->in[p->a], scratch, begin, n);
+            if (g->far && g->in[p->a].reading == READ_LINEAR && begin + AHEAD + n <= g->count) {
+                struct reg next = memory(g->in[p->a].at, begin + AHEAD, EBM_F32);
+                add(l, k->fetch, next, next, next, next);
+            }
+            break;
+        case EW_IMM:
+            *d = (struct reg){ (char *)(uintptr_t)p->imm, ONE };
+            break;
+        case EW_RAW:
+            *d = memory(g->raw, begin, EBM_F32);
+            if (!fills_lanes(n))
+                *d = (struct reg){ memcpy(scratch + g->raw_copied, d->at, (size_t)n * sizeof(float)),
+                                   sizeof(float) };
+            break;
+        case EW_IOTA:
+            *d = memory(scratch + p->copied, 0, EBM_F32);
+            iota(p, (float *)(void *)d->at, begin, n);
+            break;
+        default:
+            *d = compute(k, p, reg, result_of(g, p, begin, n, scratch),
+                         scratch + g->numbers + (size_t)(p - g->instr) * LANES * sizeof(float), l);
+        }
+    }
+    for (int i = 0; i < g->n_out; i++) {
+        struct reg *r = &reg[g->out[i].reg], d = own(g, scratch, g->out[i].reg);
+        if (one(*r))
+            add(l, k->spread, d, *r, *r, *r);
+        else if (g->out[i].lifted && r->at != d.at)
+            add(l, k->copy, d, *r, *r, *r);
+        else
+            continue;
+        *r = d;
+    }
+    l->n_computed = l->n;
+    for (int i = 0; i < g->n_out; i++)
+        add_store(k, &g->out[i], reg[g->out[i].reg], begin, l);
+}
+
+static void run_passes(const struct pass *p, const struct pass *end, int64_t i, int64_t n)
+{
+    for (; p < end; p++)
+        p->loop(p->d.at + i * p->d.step, floats(p->a, i), floats(p->b, i), floats(p->c, i), n);
 }
 
 static void run_tile(const struct group *g, int64_t begin, int64_t n, char *scratch)
 {
-    float *registers = (float *)(void *)scratch;
-    int64_t lanes = (n + LANES - 1) & -LANES;
-    bool whole = lanes == n;
-    struct reg reg[EW_MAX_REGS];
+    struct list l;
 
-    for (const struct instruction *p = g->instr; p < g->instr + g->n_instr; p++) {
-        float *d = registers + (int64_t)p->dst * g->tile;
-        switch (p->op) {
-        case EW_LOAD:
-            reg[p->dst] = input_load(g, &g->in[p->a], scratch, d, begin, n, whole);
-            break;
-        case EW_IMM:
-            reg[p->dst] = (struct reg){ p->imm, true };
-            break;
-        case EW_RAW:
-            reg[p->dst] = (struct reg){ whole ? g->raw + begin : d, false };
-            if (!whole)
-                memcpy(d, g->raw + begin, (size_t)n * sizeof *d);
-            break;
-        case EW_IOTA:
-            iota(p, d, begin, n);
-            reg[p->dst] = (struct reg){ d, false };
-            break;
-        default:
-            reg[p->dst] = compute(g->k, p, reg,
-                                  whole && p->output >= 0
-                                  ? (float *)g->out[p->output].at + begin : d, lanes);
-        }
+    make_list(g, begin, n, scratch, &l);
+    for (int64_t i = 0; i < n; i += g->piece) {
+        const int64_t piece = n - i < g->piece ? n - i : g->piece;
+        run_passes(l.pass, l.pass + l.n_computed, i, (piece + LANES - 1) & -LANES);
+        run_passes(l.pass + l.n_computed, l.pass + l.n, i, piece);
     }
-    for (int i = 0; i < g->n_out; i++) {
-        struct reg *r = &reg[g->out[i].reg];
-        float *d = registers + (int64_t)g->out[i].reg * g->tile;
-        if (g->out[i].lifted && r->at != d && !r->one)
-            r->at = memcpy(d, r->at, (size_t)lanes * sizeof *d);
-    }
-    for (int i = 0; i < g->n_out; i++)
-        store(g->k, &g->out[i], reg[g->out[i].reg],
-              registers + (int64_t)g->out[i].reg * g->tile, begin, n);
 }
 
 void group_begin(struct group *g, char *scratch)

@@ -31,6 +31,7 @@ struct input {
     int64_t inside;              /* elements inside that axis: they repeat */
     int64_t block;               /* REPEAT: elements over which they do */
     size_t slot;                 /* REPEAT: where a thread's scratch has them */
+    size_t copied;               /* where it has elements that cannot be used in place */
     float *made;                 /* ONE, PERIOD */
 };
 
@@ -46,15 +47,18 @@ struct instruction {
     uint8_t op, dst, a, b, c;
     int8_t output;               /* the output written in place, or -1 */
     int64_t inner, size;         /* IOTA: elements per index, indices */
+    size_t copied;               /* IOTA: where a thread's scratch has a tile of it */
     float imm[LANES];
 };
 
 struct group {
     const struct kernels *k;
     int64_t count, work;         /* elements; element operations in all */
-    int tile, n_in, n_out, n_instr, n_regs;
-    int ahead;                   /* elements between a tile and the one that is fetched; or 0 */
-    size_t thread_scratch;       /* bytes: registers, slots */
+    int tile, piece;             /* elements; of a register */
+    int n_in, n_out, n_instr;
+    bool far;                    /* operands come from memory */
+    size_t thread_scratch;       /* bytes: registers, numbers, slots and copies */
+    size_t numbers, raw_copied;  /* where it has LANES for each instruction, and RAW's */
     struct input *in;
     struct output *out;
     struct instruction *instr;
@@ -63,10 +67,12 @@ struct group {
     char *scratch;
 };
 
+/* What a register stands for while a tile is computed. */
 struct reg {
-    const float *at;
-    bool one;                    /* LANES copies of one number */
+    char *at;
+    int64_t step;                /* bytes of an element; 0: all pieces have one place; or ONE: */
 };
+enum { ONE = -1 };               /* LANES copies of one number */
 
 /* Floats that an input's `made` takes. */
 static inline int64_t made_size(const struct group *g, const struct input *in)
@@ -80,6 +86,7 @@ static inline int64_t made_size(const struct group *g, const struct input *in)
  * tile within it is a window of them. */
 struct slot {
     int64_t block;               /* which one; NOT_YET; NEVER: the range is too short */
+    int64_t unused[7];           /* elements begin with a cache line */
     float at[];
 };
 enum { NOT_YET = -1, NEVER = -2 };
@@ -87,9 +94,14 @@ enum { NOT_YET = -1, NEVER = -2 };
 /* Once per run; once per range of n elements and thread. */
 void inputs_begin(struct group *g);
 void inputs_begin_range(const struct group *g, char *scratch, int64_t n);
-/* Elements that one input gives a tile; `whole`: tiles of a multiple of LANES,
- * for which memory may be used in place. */
-struct reg input_load(const struct group *g, const struct input *in, char *scratch, float *d,
-                      int64_t begin, int64_t n, bool whole);
+/* Is memory as long as vector loops take it?  Then it may be used in place. */
+static inline bool fills_lanes(int64_t n)
+{
+    return n % LANES == 0;
+}
+
+/* The n elements that one input gives a tile. */
+struct reg input_load(const struct group *g, const struct input *in, char *scratch,
+                      int64_t begin, int64_t n);
 
 #endif

@@ -4,11 +4,9 @@
 #include "group.h"
 
 enum {
-    TILE_MAX = 1024,             /* elements */
-    FAR_TILE = 256,              /* of what comes from memory: the streams of all operands go on */
-    FAR_AHEAD = 2 * FAR_TILE,    /* side by side, and the tile after next is fetched meanwhile */
-    FAR_BYTES = 2 << 20,         /* that no second cache holds */
-    REGISTER_BYTES = 64 << 10    /* of a tile; about half of the registers are used in place */
+    TILE_MAX = 1024, FAR_PIECE = 256,    /* elements */
+    TILE_FLOATS = 16384,         /* registers, and what cannot be used in place */
+    FAR_BYTES = 2 << 20          /* that no second cache holds */
 };
 
 /* Merge axes that one stride can walk; drop those of size 1. */
@@ -64,12 +62,18 @@ static void find_repeats(struct input *in)
     }
 }
 
-/* Bytes of a slot, to whole cache lines. */
+/* Where in a thread's scratch so many bytes are, to whole cache lines. */
+static size_t reserve(struct group *g, size_t bytes)
+{
+    size_t at = g->thread_scratch;
+
+    g->thread_scratch += (bytes + 63) & ~(size_t)63;
+    return at;
+}
+
 static size_t slot_size(const struct input *in, int tile)
 {
-    size_t floats = (size_t)(in->inside + tile + LANES);
-
-    return (sizeof(struct slot) + floats * sizeof(float) + 63) & ~(size_t)63;
+    return sizeof(struct slot) + (size_t)(in->inside + tile + LANES) * sizeof(float);
 }
 
 static int64_t weight(int op)        /* in additions, about */
@@ -186,9 +190,9 @@ static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_gr
         in->period = in->n[in->rank - 1];
         if (in->reading == READ_REPEAT) {
             in->block = in->inside * in->n[in->again];
-            in->slot = g->thread_scratch;
-            g->thread_scratch += slot_size(in, g->tile);
+            in->slot = reserve(g, slot_size(in, g->tile));
         }
+        in->copied = reserve(g, sizeof(float) * (size_t)(in->reading == READ_LINEAR ? LANES : g->tile));
         made += made_size(g, in);
     }
     if (made && !(g->made = mem_new(cpu->ctx, (size_t)made, sizeof *g->made)))
@@ -221,6 +225,7 @@ static void set_instructions(struct group *g, const struct ew_group *plan)
             p->inner = 1;
             for (int j = p->a + 1; j < plan->shape.rank; j++)
                 p->inner *= plan->shape.n[j];
+            p->copied = reserve(g, (size_t)g->tile * sizeof(float));
         }
         each += weight(p->op);
     }
@@ -243,6 +248,21 @@ static bool comes_from_memory(const struct ew_group *plan, const float *raw, int
     return bytes >= FAR_BYTES;
 }
 
+/* Elements of a tile and of a register: what is from memory is computed by pieces. */
+static void choose_tile(struct group *g, const struct ew_group *plan)
+{
+    int n = g->far ? 1 : plan->n_regs + 1;
+
+    for (int i = 0; i < plan->n_in; i++)
+        n += !plan->in[i].linear || plan->in[i].type != EBM_F32;
+    for (int i = 0; i < plan->n_instr; i++)
+        n += plan->instr[i].op == EW_IOTA;
+    g->tile = TILE_FLOATS / n & -LANES;
+    if (g->tile > TILE_MAX)
+        g->tile = TILE_MAX;
+    g->piece = g->far && FAR_PIECE < g->tile ? FAR_PIECE : g->tile;
+}
+
 int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
               const float *raw, int64_t whole, struct group **group)
 {
@@ -257,16 +277,12 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
     g->n_in = plan->n_in;
     g->n_out = plan->n_out;
     g->n_instr = plan->n_instr;
-    g->n_regs = plan->n_regs;
     g->raw = raw;
-    g->tile = REGISTER_BYTES / (int)sizeof(float) / (g->n_regs ? g->n_regs : 1) & -LANES;
-    if (g->tile > TILE_MAX)
-        g->tile = TILE_MAX;
-    if (g->tile >= FAR_TILE && comes_from_memory(plan, raw, whole)) {
-        g->tile = FAR_TILE;
-        g->ahead = FAR_AHEAD;
-    }
-    g->thread_scratch = ((size_t)g->n_regs * (size_t)g->tile * sizeof(float) + 63) & ~(size_t)63;
+    g->far = comes_from_memory(plan, raw, whole);
+    choose_tile(g, plan);
+    reserve(g, (size_t)plan->n_regs * (size_t)g->piece * sizeof(float));
+    g->numbers = reserve(g, (size_t)g->n_instr * LANES * sizeof(float));
+    g->raw_copied = reserve(g, LANES * sizeof(float));
     g->in = mem_new(ctx, (size_t)g->n_in + 1, sizeof *g->in);
     g->out = mem_new(ctx, (size_t)g->n_out + 1, sizeof *g->out);
     g->instr = mem_new(ctx, (size_t)g->n_instr + 1, sizeof *g->instr);

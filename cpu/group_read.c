@@ -140,51 +140,39 @@ static const float *slot_window(const struct group *g, const struct input *in, s
     return slot->at + begin % in->inside;
 }
 
-/* Begin to read n elements. */
-static void fetch(const float *a, int64_t n)
+/* A tile that lies at x. */
+static struct reg lies(const float *x)
 {
-#ifdef __GNUC__
-    for (int64_t i = 0; i < n; i += LANES)
-        __builtin_prefetch(a + i);
-#else
-    (void)a;
-    (void)n;
-#endif
+    return (struct reg){ (char *)(uintptr_t)x, sizeof *x };
 }
 
-struct reg input_load(const struct group *g, const struct input *in, char *scratch, float *d,
-                      int64_t begin, int64_t n, bool whole)
+static struct reg number(const float *x)
 {
-    struct reg r = { d, false };
+    return (struct reg){ (char *)(uintptr_t)x, ONE };
+}
+
+struct reg input_load(const struct group *g, const struct input *in, char *scratch,
+                      int64_t begin, int64_t n)
+{
+    float *d = (float *)(void *)(scratch + in->copied);
 
     switch (in->reading) {
     case READ_LINEAR:
-        if (g->ahead && begin + g->ahead + n <= g->count)
-            fetch((const float *)in->at + begin + g->ahead, n);
-        if (whole)
-            r.at = (const float *)in->at + begin;
-        else
-            memcpy(d, (const float *)in->at + begin, (size_t)n * sizeof *d);
-        return r;
+        if (fills_lanes(n))
+            return lies((const float *)in->at + begin);
+        break;
     case READ_ONE:
-        r.at = in->made;
-        r.one = true;
-        return r;
+        return number(in->made);
     case READ_PERIOD:
-        r.at = in->made + begin % in->period;
-        return r;
+        return lies(in->made + begin % in->period);
     case READ_WINDOW:
-        if (whole && begin % in->period + n <= in->period) {
-            r.at = (const float *)in->at + begin % in->period;
-            return r;
-        }
+        if (fills_lanes(n) && begin % in->period + n <= in->period)
+            return lies((const float *)in->at + begin % in->period);
         break;
     case READ_REPEAT: {
         const float *at = slot_window(g, in, (struct slot *)(void *)(scratch + in->slot), begin, n);
-        if (at) {
-            r.at = at;
-            return r;
-        }
+        if (at)
+            return lies(at);
         break;
     }
     case READ_ROWS: {
@@ -192,12 +180,11 @@ struct reg input_load(const struct group *g, const struct input *in, char *scrat
         if (in->stride[in->rank - 1] == 0 && begin % inner + n <= inner) {
             read_rows(g->k, d, in, begin, 1);          /* within one row: one number */
             g->k->fill(d, d[0], LANES);
-            r.one = true;
-            return r;
+            return number(d);
         }
         break;
     }
     }
     read_rows(g->k, d, in, begin, n);
-    return r;
+    return lies(d);
 }

@@ -15,13 +15,13 @@
 enum { LANES = 16 };         /* of the widest set; all use it */
 enum { PAST_CACHES = 8 << 20 };     /* bytes of a result from which on it is stored past them */
 
-/* Which operands of a binary operation are one number (LANES copies of it). */
-enum ew_kind { EW_VV, EW_VS, EW_SV, EW_KINDS };
+/* Which of two operands are one number (LANES copies of it): a and b of a binary
+ * operation, b and c of a selection. */
+enum ew_kind { EW_VV, EW_SV, EW_VS, EW_SS, EW_KINDS };
 
-typedef void ew_unary(float *d, const float *a, int64_t n);
-typedef void ew_binary(float *d, const float *a, const float *b, int64_t n);
-typedef void ew_select(float *d, const float *c, const float *a, const float *b,
-                       int64_t n);
+/* d = op(a, b, c), what an operation does not read being anything.  d is float but where
+ * a loop's name says otherwise.  All have one type, so that a tile is a list of them. */
+typedef void ew_loop(void *d, const float *a, const float *b, const float *c, int64_t n);
 
 /* A line of pixels and its weight; what of it a pixel takes, and with which weight. */
 struct weighed { const float *a; float w; };
@@ -31,20 +31,16 @@ struct panes { int64_t rows, columns, down, along; };
 
 struct kernels {
     const char *name;                              /* "avx512" */
-    ew_unary *unary[EW_COUNT];                     /* d = op a */
-    ew_binary *binary[EW_COUNT][EW_KINDS];         /* d = a op b */
-    ew_select *select[4];                          /* + 1: a, + 2: b is one number */
+    ew_loop *loop[EW_COUNT][EW_KINDS];             /* those that an operation can have */
 
-    /* Conversions and copies; any n. */
+    /* Conversions and copies; any n.  spread: d = a[0].  stream: past the caches,
+     * stream_end before others read.  fetch: begin to read a. */
+    ew_loop *to_i32, *to_u8, *copy, *spread, *stream, *fetch;
+    void (*stream_end)(void);
     void (*from_i32)(float *d, const int32_t *a, int64_t n);
     void (*from_u8)(float *d, const uint8_t *a, int64_t n);
-    void (*to_i32)(int32_t *d, const float *a, int64_t n);
-    void (*to_u8)(uint8_t *d, const float *a, int64_t n);
     void (*round_bf16)(float *d, const float *a, int64_t n);   /* to nearest, ties to even */
     void (*fill)(float *d, float value, int64_t n);
-    /* Copies past the caches; stream_end before others read. */
-    void (*stream)(float *to, const float *from, int64_t n);
-    void (*stream_end)(void);
 
     /* Channels of pixels; any n.  add: d += a.
      * weave: pixel j of d is the sum over lines and over taps first[j] ... first[j+1]-1
@@ -86,7 +82,7 @@ void NAME(weave)(float *d, const struct weighed *line, int64_t lines, const int6
                  const struct tapped *tap, int64_t pixels, int64_t n, bool past);
 void NAME(pick)(float *d, const float *key, const float *b, const struct panes *w, int64_t n);
 void NAME(place)(float *x, const float *key, const float *b, const struct panes *w, int64_t n);
-void NAME(stream)(float *to, const float *from, int64_t n);
+ew_loop NAME(stream);
 void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);
 float NAME(amax)(const float *a, int64_t n);

@@ -9,8 +9,12 @@
 #include "kernels.h"
 #include "past.h"
 
-void NAME(stream)(float *to, const float *from, int64_t n)
+void NAME(stream)(void *d, const float *from, const float *b, const float *c, int64_t n)
 {
+    float *to = d;
+
+    (void)b;
+    (void)c;
 #ifdef STREAM
     if ((uintptr_t)to % (VECTOR * sizeof *to) == 0) {
         int64_t whole = n & -VECTOR;

@@ -78,7 +78,7 @@ static void test_accuracy(const struct kernels *k)
         double worst = 0, at = 0;
         for (int i = 0; i < COUNT_TRIED; i++)
             x[i] = argument(f, i);
-        k->unary[f->op](y, x, COUNT_TRIED);
+        k->loop[f->op][EW_VV](y, x, x, x, COUNT_TRIED);
         for (int i = 0; i < COUNT_TRIED; i++) {
             double exact = f->exact(x[i]), off = fabs(y[i] - exact) - f->absolute;
             if (!(off / ulp_of(exact) <= worst)) {
@@ -120,7 +120,7 @@ static void test_special(const struct kernels *k)
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         k->fill(x, cases[i].x, LANES);
-        k->unary[cases[i].op](d, x, LANES);
+        k->loop[cases[i].op][EW_VV](d, x, x, x, LANES);
         bool all = true;
         for (int j = 0; j < LANES; j++)
             all = all && same(d[j], cases[i].y);
@@ -131,9 +131,9 @@ static void test_special(const struct kernels *k)
         bool nan = a != a || b != b;
         k->fill(x, a, LANES);
         k->fill(y, b, LANES);
-        k->binary[EW_MAX][EW_VV](d, x, y, LANES);
+        k->loop[EW_MAX][EW_VV](d, x, y, y, LANES);
         bool right = same(d[0], nan ? NAN : fmax(a, b));
-        k->binary[EW_MIN][EW_VV](d, x, y, LANES);
+        k->loop[EW_MIN][EW_VV](d, x, y, y, LANES);
         tap_ok(right && same(d[0], nan ? NAN : fmin(a, b)), "%s larger and smaller of %g and %g",
                k->name, a, b);
     }
@@ -147,8 +147,8 @@ static void test_conversions(const struct kernels *k)
     int32_t w[COUNT(x)];
     uint8_t b[COUNT(x)];
 
-    k->to_i32(w, x, COUNT(x));
-    k->to_u8(b, x, COUNT(x));
+    k->to_i32(w, x, x, x, COUNT(x));
+    k->to_u8(b, x, x, x, COUNT(x));
     tap_ok(memcmp(w, words, sizeof w) == 0, "%s: float to int32 is cut and clamped", k->name);
     tap_ok(memcmp(b, bytes, sizeof b) == 0, "%s: float to bytes is cut and clamped", k->name);
 }
@@ -215,9 +215,9 @@ static void one_element(const struct kernels *k, int64_t e, float reg[8])
         } else if (p->op == EW_SELECT) {
             d[0] = reg[p->a] != 0 ? reg[p->b] : reg[p->c];
         } else if (p->op <= EW_BYTE) {
-            k->unary[p->op](d, x, LANES);
+            k->loop[p->op][EW_VV](d, x, x, x, LANES);
         } else {
-            k->binary[p->op][EW_VV](d, x, y, LANES);
+            k->loop[p->op][EW_VV](d, x, y, y, LANES);
         }
         reg[p->dst] = d[0];
     }
@@ -278,8 +278,8 @@ static void test_group(ebm_context *ctx, const struct kernels *k)
             r[i] = reg[results[i]];
         uint8_t u;
         int32_t w;
-        k->to_u8(&u, &r[1], 1);
-        k->to_i32(&w, &r[2], 1);
+        k->to_u8(&u, &r[1], &r[1], &r[1], 1);
+        k->to_i32(&w, &r[2], &r[2], &r[2], 1);
         wrong += memcmp(&output[0].f[e + 1], &r[0], 4) != 0 || output[0].u[e + 1] != u
               || output[0].w[e + 1] != w;
     }
@@ -370,6 +370,55 @@ static void test_swap(ebm_context *ctx, const struct kernels *k)
     mem_free(ctx, scratch);
 }
 
+/* What comes from memory is computed by pieces of tiles: the same bits.  A state that
+ * changes in place, two arrays, an index, a number and a row. */
+static void test_far(ebm_context *ctx, const struct kernels *k)
+{
+    enum { ROWS = 40007, N = 12 * ROWS };        /* ends within a piece */
+    static const struct ew_instr code[] = {
+        { EW_LOAD, 0, 0, 0, 0, 0 }, { EW_LOAD, 1, 1, 0, 0, 0 }, { EW_SIGMOID, 2, 0, 0, 0, 0 },
+        { EW_MUL, 2, 2, 1, 0, 0 },  { EW_LOAD, 3, 2, 0, 0, 0 }, { EW_IMM, 4, 0, 0, 0, 0.3f },
+        { EW_ADD, 4, 4, 4, 0, 0 },  { EW_MUL, 3, 3, 4, 0, 0 },  { EW_IOTA, 4, 0, 0, 0, 0 },
+        { EW_ADD, 4, 4, 3, 0, 0 },  { EW_ADD, 0, 2, 4, 0, 0 },  { EW_LESS, 1, 1, 0, 0, 0 },
+    };
+    const struct ew_input in[3] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 12, 1 }, true, 0 },
+                                    { { SPACE_STATE, 1, 0 }, EBM_F32, { 12, 1 }, true, 0 },
+                                    { { SPACE_STATE, 2, 0 }, EBM_F32, { 0, 1 }, false, 0 } };
+    const struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 0, 0 },
+                                      { { SPACE_STATE, 3, 0 }, EBM_U8, 1, 0 } };
+    const struct ew_group plan = { { 2, { ROWS, 12 } }, 3, 2, COUNT(code), 5, (struct ew_input *)in,
+                                   (struct ew_output *)out, (struct ew_instr *)code };
+    struct cpu cpu = { .ctx = ctx, .threads = 2, .kernels = k };
+    float *x[2] = { mem_new(ctx, N, sizeof *x[0]), mem_new(ctx, N, sizeof *x[0]) };
+    float *y = mem_new(ctx, N, sizeof *y), row[12];
+    uint8_t *z[2] = { mem_new(ctx, N, 1), mem_new(ctx, N, 1) };
+
+    for (int i = 0; i < 12; i++)
+        row[i] = (float)i / 7;
+    for (int i = 0; i < N; i++)
+        y[i] = (float)(i % 1013) / 100 - 5;
+    for (int far = 0; far < 2; far++) {
+        char *slots[4] = { (char *)x[far], (char *)y, (char *)row, (char *)z[far] };
+        struct memory memory = { .slots = slots };
+        struct group *g = NULL;
+        for (int i = 0; i < N; i++)
+            x[far][i] = (float)(i % 3001) / 300 - 5;
+        if (!tap_ok(group_new(&cpu, &plan, &memory, NULL, far ? N : 0, &g) == EBM_OK, "%s: made", k->name))
+            return;
+        char *scratch = mem_new(ctx, 2, group_scratch(g));
+        group_run(&cpu, g, scratch);
+        group_free(&cpu, g);
+        mem_free(ctx, scratch);
+    }
+    tap_ok(memcmp(x[0], x[1], N * sizeof *x[0]) == 0 && memcmp(z[0], z[1], N) == 0,
+           "%s: the same bits by pieces of tiles", k->name);
+    for (int i = 0; i < 2; i++) {
+        mem_free(ctx, x[i]);
+        mem_free(ctx, z[i]);
+    }
+    mem_free(ctx, y);
+}
+
 int main(void)
 {
     const struct kernels *done = NULL;
@@ -393,6 +442,7 @@ int main(void)
         test_group(ctx, k);
         test_in_place(ctx, k);
         test_swap(ctx, k);
+        test_far(ctx, k);
     }
     ebm_context_free(ctx);
     return tap_done();
