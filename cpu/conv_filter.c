@@ -18,6 +18,13 @@
  *
  *     f[k,r,s,c] = f'[c,R-1-r,S-1-s,k].
  *
+ * Where y's channels would leave half of the narrowest tile empty and x has few as well,
+ * pixels side by side are taken as one of more channels, whose window is so much wider
+ * (rows_plan.c does the same).  Each of them has its own sums, of which those that belong
+ * to one tap are added at the end:
+ *
+ *     f[k,r,s,c] = f'[(0,k),r,s,c] + f'[(1,k),r,s+stride,c] + ...
+ *
  * The pixels are cut into bands, and the bands dealt to slots, both by the plan.
  * Each band's sum starts at zero and is added to its slot's, band after band;
  * at the end the slots are added in their order.  So no float sum is longer
@@ -49,6 +56,7 @@ struct filter {
     const struct ukernel *u;
     struct band band;
     bool depthwise, turned;
+    int64_t side, k, columns;    /* pixels side by side; channels and columns s of one */
     int runs;                    /* of a window that is gathered; else 0, or taps */
     struct run *gather;
     int64_t *from;               /* of each pixel: where its window begins */
@@ -134,6 +142,28 @@ static struct problem turn(const struct problem *v)
     return to;
 }
 
+/* Pixels side by side as one, if they fit a tile and their taps are fewer by that. */
+static void pair_pixels(struct filter *s)
+{
+    struct problem *v = &s->v;
+    int64_t pixels = most(1, s->u->NS / v->k);
+
+    while (v->q % pixels)
+        pixels--;
+    int64_t more = (pixels - 1) * v->stride_x;
+    s->side = 1;
+    s->k = v->k;
+    s->columns = v->s;
+    if (v->groups > 1 || v->dilation_x > 1 || pixels < 2
+        || v->s + more >= v->s * pixels)
+        return;
+    s->side = pixels;
+    v->s += more;
+    v->stride_x *= pixels;
+    v->q /= pixels;
+    v->k *= pixels;
+}
+
 /* The runs of a window: of few channels whole rows of it, of a depthwise one taps. */
 static int runs_plan(ebm_context *ctx, struct filter *s)
 {
@@ -152,6 +182,12 @@ static int runs_plan(ebm_context *ctx, struct filter *s)
     return EBM_OK;
 }
 
+/* Floats of all sums of pixels side by side. */
+static size_t sides_size(const struct filter *s)
+{
+    return s->side > 1 ? line_up((size_t)(s->window * s->v.k)) : 0;
+}
+
 static int plan(const struct cpu *cpu, const struct problem *v, void *self,
                 size_t *packed, size_t *scratch)
 {
@@ -162,6 +198,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->u = cpu->ukernel;
     s->turned = turns(v, s->u);
     s->v = s->turned ? turn(v) : *v;
+    pair_pixels(s);
     v = &s->v;
     s->cg = v->c / v->groups;
     s->kg = v->k / v->groups;
@@ -214,10 +251,10 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         s->stripes = (int)least(v->groups * divide_up(s->kg, s->u->NR),
                                 divide_up(TASKS, s->slots));
 
-    /* the slots' sums | per thread: copy of the band, panel of y, gathered windows */
+    /* the slots' sums | sums of pixels side by side | per thread: copy of the band, panel of y, gathered windows */
     s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR)
            + line_up((size_t)(s->pixels * s->gathered));
-    *scratch = ((size_t)s->slots * line_up((size_t)s->sums)
+    *scratch = ((size_t)s->slots * line_up((size_t)s->sums) + sides_size(s)
                 + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
 }
@@ -322,6 +359,10 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
 static void place(const struct filter *s, int64_t element, int64_t first, int64_t columns,
                   const float *sum, float *f)
 {
+    if (s->side > 1) {
+        memcpy(f + element * s->v.k + first, sum, (size_t)columns * sizeof *f);
+        return;
+    }
     if (s->turned) {
         int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
         memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum,
@@ -363,6 +404,22 @@ static void collect_depthwise(const struct filter *s, int64_t channel, const flo
     }
 }
 
+/* The filter of channel k from sums[r s' c][pixel and k] of pixels side by side. */
+static void add_sides(const struct filter *s, int64_t k, const float *sums, float *f)
+{
+    const struct problem *v = &s->v;
+    int64_t step = v->stride_x / s->side;
+
+    for (int64_t r = 0; r < v->r; r++)
+        for (int64_t i = 0; i < s->columns; i++)
+            for (int64_t c = 0; c < v->c; c++) {
+                float sum = 0;
+                for (int64_t pixel = 0; pixel < s->side; pixel++)
+                    sum += sums[((r * v->s + i + pixel * step) * v->c + c) * v->k + pixel * s->k + k];
+                f[((k * v->r + r) * s->columns + i) * v->c + c] = sum;
+            }
+}
+
 static void run(const struct cpu *cpu, const void *self, const float *x, const float *y,
                 float *out, float *packed, float *scratch, const struct epilogue *epilogue)
 {
@@ -370,9 +427,9 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     const float *image = s->turned ? y : x, *gradient = s->turned ? x : y;
     (void)packed;
     size_t slot_size = line_up((size_t)s->sums);
-    float *owned = scratch + (size_t)s->slots * slot_size;
+    float *sides = scratch + (size_t)s->slots * slot_size, *owned = sides + sides_size(s);
     int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;
-    int64_t count = s->v.k * s->window;
+    int64_t count = s->k * s->v.r * s->columns * s->cg;
     int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
     (void)threads;               /* without OpenMP nobody reads it */
 
@@ -392,8 +449,11 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
             if (s->depthwise)
                 collect_depthwise(s, piece, scratch, out);
             else
-                collect(s, piece, scratch, out);
+                collect(s, piece, scratch, s->side > 1 ? sides : out);
         }
+        #pragma omp for schedule(static)
+        for (int64_t k = 0; k < (s->side > 1 ? s->k : 0); k++)
+            add_sides(s, k, sides, out);
         /* Only now is anything complete. */
         #pragma omp for schedule(dynamic)
         for (int64_t begin = 0; begin < (epilogue ? count : 0); begin += RANGE)
