@@ -154,7 +154,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
 
     /* per thread: M, and what is read behind its end; a tile nobody reads */
     int64_t rows = least(s->span_y - 1 + s->chunk, s->h);
-    s->own = line_up((size_t)(rows * s->w * s->ld) + GEMM_PIECE)
+    s->own = line_up((size_t)(rows * s->w * s->ld) + GEMM_DOT_COLUMNS)
            + line_up(GEMM_MAX_MR * GEMM_MAX_NR);
     *packed = line_up((size_t)(s->depth * s->ld)) * sizeof(float);
     *scratch = (size_t)cpu->threads * s->own * sizeof(float);

@@ -451,31 +451,29 @@ static void shifted(int64_t pixels, int taps, const int64_t *at, const float *m,
     of[n - 1](pixels, taps, at, m, ld, c, step);
 }
 
-/* Copies go eight floats at a time: what a run's last copy writes behind its
+/* Copies go eight or sixteen floats at a time: what a run's last copy writes behind its
  * end, the next run's first writes over. */
+enum { PIECE = GEMM_PIECE / 2 };
 typedef float piece
+    __attribute__((vector_size(PIECE * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef float long_piece
     __attribute__((vector_size(GEMM_PIECE * sizeof(float)), aligned(sizeof(float)), may_alias));
-
-static inline void copy_piece(float *to, const float *from)
-{
-    *(piece *)to = *(const piece *)from;
-}
 
 static void gather(int64_t rows, const int64_t *at, const float *a, int runs,
                    const struct run *run, float *to, int64_t ld)
 {
-    bool one_each = true;
+    int64_t longest = 0;
 
     for (int t = 0; t < runs; t++)
-        one_each &= run[t].len <= GEMM_PIECE;
+        longest = run[t].len > longest ? run[t].len : longest;
     for (int64_t i = 0; i < rows; i++) {
         const float *from = a + at[i];
         float *row = to + i * ld;
-        for (int t = 0; one_each && t < runs; row += run[t].len, t++)
-            copy_piece(row, from + run[t].at);
-        for (int t = 0; !one_each && t < runs; row += run[t].len, t++)
+        for (int t = 0; longest <= PIECE && t < runs; row += run[t].len, t++)
+            *(piece *)row = *(const piece *)(from + run[t].at);
+        for (int t = 0; longest > PIECE && t < runs; row += run[t].len, t++)
             for (int64_t k = 0; k < run[t].len; k += GEMM_PIECE)
-                copy_piece(row + k, from + run[t].at + k);
+                *(long_piece *)(row + k) = *(const long_piece *)(from + run[t].at + k);
     }
 }
 

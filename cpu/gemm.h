@@ -26,7 +26,7 @@ struct run {
     int64_t at, len;
 };
 
-enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4, GEMM_PIECE = 8 };
+enum { GEMM_MAX_MR = 16, GEMM_MAX_NR = 64, GEMM_DOT_COLUMNS = 4, GEMM_PIECE = 16 };
 
 /* c[i][j] (+)= sum_k a[i][k] b[k,j]: `add` adds to c, else c is overwritten.
  * Each sum starts at zero and is added last, in an order fixed by the runs. */
