@@ -39,6 +39,7 @@ struct winograd_rows {
     int64_t depth, columns;      /* channels of the input and of the result */
     int64_t panels, column_blocks;
     int64_t u_point, u_panel;    /* floats from one to the next */
+    bool u_past;                 /* U is larger than caches */
     int64_t v_tile, v_point;
     int64_t m_tile, m_point;
     size_t own;                  /* scratch per thread */
@@ -145,6 +146,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         .first_y = data ? v->top - 2 : -v->top, .first_x = data ? v->left - 2 : -v->left,
     };
     s->v_tile = odd_lines(s->depth);
+    s->u_past = s->f->points * s->depth * s->columns > LARGE_FILTER;
     tiling_plan(&s->tiling, tiles_of_block(s, cpu->threads), s->u->MR);
 
     int64_t tiles = multiplied(s, s->tiling.block_tiles);
@@ -208,7 +210,7 @@ static void make_filter(const struct winograd_rows *s, int64_t piece, const floa
 
     load_taps(s, f, panel, first, n, taps);
     for (int64_t d = 0; d < n; d++)
-        s->f->filter(taps + d * WINOGRAD_TAPS * width, from,
+        (s->u_past ? s->f->filter_past : s->f->filter)(taps + d * WINOGRAD_TAPS * width, from,
                      u + panel * s->u_panel + (first + d) * width, to, width);
 }
 
@@ -325,9 +327,12 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         int thread = thread_index();
         float *own = scratch + (size_t)thread * s->own;
 
-        #pragma omp for schedule(static)
+        #pragma omp for schedule(static) nowait
         for (int64_t piece = 0; piece < pieces; piece++)
             make_filter(s, piece, f, u, own);
+        if (s->u_past)
+            cpu->kernels->stream_end();
+        #pragma omp barrier
         #pragma omp for schedule(dynamic) nowait
         for (int64_t block = 0; block < s->tiling.blocks; block++)
             run_block(s, block, x, u, out, own, past, epilogue, thread);

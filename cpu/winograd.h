@@ -43,6 +43,7 @@ struct winograd {
     winograd_transform *data;        /* B' d B:  size x size to size x size */
     winograd_edge *data_edge;
     winograd_transform *filter;      /* G g G':  3 x 3       to size x size */
+    winograd_transform *filter_past; /* the same, stored past the caches */
     winograd_transform *result;      /* A' . A:  size x size to m x m */
     winograd_transform *result_past; /* the same, stored past the caches */
     winograd_transform *spread;      /* A y A':  m x m       to size x size */

@@ -182,6 +182,13 @@ INLINE void gather2(const vec *u, vec *t, int step)
 #define PUT_PAST PUT
 #endif
 
+/* Of filters, neighbouring vectors are stored far apart in time: whole lines or none. */
+#if defined STREAM_VECTOR && LANES == 16
+#define PUT_LINE_PAST STREAM_VECTOR
+#else
+#define PUT_LINE_PAST PUT
+#endif
+
 /* FROM x FROM elements to TO x TO by `one`: columns first.  Addresses are found by steps
  * from one to the next, since so many do not fit the registers. */
 #define TRANSFORM(name, FROM, TO, one, put, FROM_TYPE, element)          \
@@ -217,6 +224,7 @@ static void name(FROM_TYPE, float *to, struct grid to_at, int64_t n)     \
 TRANSFORM(data_4, 6, 6, data4, PUT, ON_GRID, GRID_ELEMENT)
 TRANSFORM(data_edge_4, 6, 6, data4, PUT, ANYWHERE, ANY_ELEMENT)
 TRANSFORM(filter_4, 3, 6, filter4, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(filter_past_4, 3, 6, filter4, PUT_LINE_PAST, ON_GRID, GRID_ELEMENT)
 TRANSFORM(result_4, 6, 4, result4, PUT, ON_GRID, GRID_ELEMENT)
 TRANSFORM(result_past_4, 6, 4, result4, PUT_PAST, ON_GRID, GRID_ELEMENT)
 TRANSFORM(spread_4, 4, 6, spread4, PUT, ON_GRID, GRID_ELEMENT)
@@ -224,6 +232,7 @@ TRANSFORM(gather_4, 6, 3, gather4, PUT, ON_GRID, GRID_ELEMENT)
 TRANSFORM(data_2, 4, 4, data2, PUT, ON_GRID, GRID_ELEMENT)
 TRANSFORM(data_edge_2, 4, 4, data2, PUT, ANYWHERE, ANY_ELEMENT)
 TRANSFORM(filter_2, 3, 4, filter2, PUT, ON_GRID, GRID_ELEMENT)
+TRANSFORM(filter_past_2, 3, 4, filter2, PUT_LINE_PAST, ON_GRID, GRID_ELEMENT)
 TRANSFORM(result_2, 4, 2, result2, PUT, ON_GRID, GRID_ELEMENT)
 TRANSFORM(result_past_2, 4, 2, result2, PUT_PAST, ON_GRID, GRID_ELEMENT)
 TRANSFORM(spread_2, 2, 4, spread2, PUT, ON_GRID, GRID_ELEMENT)
@@ -233,6 +242,6 @@ TRANSFORM(gather_2, 4, 3, gather2, PUT, ON_GRID, GRID_ELEMENT)
 #define NAMED(prefix, isa) PASTE(prefix, isa)
 
 const struct winograd NAMED(winograd_, ISA)[WINOGRAD_SIZES] = {
-    { 2, 4, 16, data_2, data_edge_2, filter_2, result_2, result_past_2, spread_2, gather_2 },
-    { 4, 6, 36, data_4, data_edge_4, filter_4, result_4, result_past_4, spread_4, gather_4 },
+    { 2, 4, 16, data_2, data_edge_2, filter_2, filter_past_2, result_2, result_past_2, spread_2, gather_2 },
+    { 4, 6, 36, data_4, data_edge_4, filter_4, filter_past_4, result_4, result_past_4, spread_4, gather_4 },
 };

@@ -484,6 +484,16 @@ static bool large_filter(ebm_context *ctx)
     return examine(ctx, &node, &x, &y, true);
 }
 
+/* Winograd's filters that pass the caches by: larger than any of the random shapes. */
+static bool large_winograd(ebm_context *ctx)
+{
+    struct node node = { .op = OP_CONV, .shape = { 4, { 6, 8, 8, 350 } },
+                         .attr = { .conv = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 } } };
+    struct shape x = { 4, { 6, 8, 8, 345 } }, f = { 4, { 350, 3, 3, 345 } };
+
+    return by(ctx, "winograd", &node, &x, &f) && examine(ctx, &node, &x, &f, false);
+}
+
 /* Results that pass the caches by (without an epilogue, so with two threads). */
 static bool past_caches(ebm_context *ctx)
 {
@@ -693,6 +703,7 @@ int main(void)
            "sum |a||b| (worst %.1e)", PRODUCT_CASES, BOUND, worst);
 
     tap_ok(large_filter(ctx), "CONV_FILTER: [520,3,3,1024] agrees with the definition");
+    tap_ok(large_winograd(ctx), "CONV: Winograd's algorithm with 345 x 350 channels agrees with the definition");
     tap_ok(past_caches(ctx), "results larger than caches agree with the definition");
     for (size_t o = 0; o < COUNT(ops); o++)
         tap_ok(survives_lack_of_memory(ops[o]), "%s: every allocation may fail",
