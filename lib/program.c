@@ -138,6 +138,26 @@ static void drop_workspace(ebm_backend *b, struct workspace *w)
     mem_free(b->ctx, w);
 }
 
+/* Less than this of what would save time is not asked for. */
+enum { LITTLE = 1 << 20 };
+
+/* A driver may refuse what it said there was room for: then less, down to `least`. */
+static int new_arena(ebm_backend *b, size_t least, size_t *size, struct device_buffer **arena)
+{
+    const size_t wanted = *size;
+    int status = b->v->buffer_new(b, wanted, arena);
+
+    while (status == EBM_ERR_NOMEM && *size > least) {
+        size_t spare = (*size - least) / 2;
+        *size = least + (spare < LITTLE ? 0 : spare);
+        status = b->v->buffer_new(b, *size, arena);
+    }
+    if (status >= 0 && *size < wanted)
+        ebm_note(b->ctx, EBM_LOG_INFO, "%.1f MiB at once were refused: %.1f do, more slowly",
+                 (double)wanted / (1 << 20), (double)*size / (1 << 20));
+    return status;
+}
+
 static int take_workspace(ebm_program *p)
 {
     ebm_backend *b = p->backend;
@@ -148,7 +168,7 @@ static int take_workspace(ebm_program *p)
     if (!w || w->size < p->arena) {
         if (!(w = mem_new(b->ctx, 1, sizeof *w)))
             return EBM_ERR_NOMEM;
-        if ((status = b->v->buffer_new(b, size, &w->buffer)) < 0) {
+        if ((status = new_arena(b, arena_needed(b), &size, &w->buffer)) < 0) {
             mem_free(b->ctx, w);
             return status;
         }

@@ -23,6 +23,7 @@ struct faults {
     bool fired;
     bool ahead;              /* in another thread than the one that armed it: perhaps
                               * for something that nobody comes to need */
+    bool spared;             /* the library said that less memory does */
     pthread_t thread;
     long live;               /* blocks given and not released */
 };
@@ -53,9 +54,17 @@ static void fault_release(void *user, void *block)
     free(block);
 }
 
+static void fault_log(void *user, int level, const char *message)
+{
+    struct faults *f = user;
+
+    (void)level;
+    f->spared = f->spared || strstr(message, "were refused");
+}
+
 static ebm_host fault_host(struct faults *f)
 {
-    ebm_host host = { fault_alloc, fault_release, NULL, f };
+    ebm_host host = { fault_alloc, fault_release, fault_log, f };
 
     return host;
 }
@@ -63,14 +72,14 @@ static ebm_host fault_host(struct faults *f)
 static void fault_arm(struct faults *f, long n)
 {
     f->left = n;
-    f->fired = f->ahead = false;
+    f->fired = f->ahead = f->spared = false;
     f->thread = pthread_self();
 }
 
 /* Is this what a call says whose allocation failed? */
 static inline bool fault_told(const struct faults *f, int rc)
 {
-    return rc == EBM_ERR_NOMEM || (f->ahead && rc >= 0);
+    return rc == EBM_ERR_NOMEM || ((f->ahead || f->spared) && rc >= 0);
 }
 
 #endif

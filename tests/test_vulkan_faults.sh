@@ -99,6 +99,31 @@ says 'the run needs at least'
 [ ! -e run/metrics.jsonl ]
 ok $? 'and nothing was begun'
 
+# what would save time - transforms of all images at once - is done without, if it is refused
+sed -e '/^steps/s/8/1/' -e '/^batch/s/4/64/' -e '/^buffer/s/8/64/' -e '/^data/s/= 8$/= 16/' \
+    -e '/^energy/s/".*"/"conv:64 silu conv:64 silu mean linear:1"/' tiny.recipe >fast.recipe
+EBM_VULKAN_COUNTS=$here/counts
+export EBM_VULKAN_COUNTS
+fast_run() {
+    name=$1
+    shift
+    with "$faults" exits 0 "$name" ebm-train --recipe ./fast.recipe --out "$@" --seed 7 -b vulkan:0
+}
+fast_run 'a run that has more memory than it must have' fast
+most=$(counted largest)
+EBM_VULKAN_LARGEST=$((most - 1))
+export EBM_VULKAN_LARGEST
+fast_run 'and is refused some of it' slow
+says 'MiB at once were refused'
+[ "$(counted largest)" -lt "$most" ]
+ok $? "ends with $(counted largest) bytes at once, not $most"
+EBM_VULKAN_LARGEST=1000000
+with "$faults" exits 5 'but not with less than it must have' ebm-train --recipe ./fast.recipe --out none \
+    --seed 7 -b vulkan:0
+says 'the device has no memory left'
+unset EBM_VULKAN_COUNTS EBM_VULKAN_LARGEST
+rm -rf fast slow
+
 # fails FUNCTION N RESULT STATUS: training ends with this status; if it left a
 # checkpoint, the run goes on from there to the model of the whole one
 fails() {

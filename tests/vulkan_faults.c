@@ -10,8 +10,11 @@
  * EBM_VULKAN_BUDGET=bytes: the device tells by VK_EXT_memory_budget that it has so
  * many left.
  *
+ * EBM_VULKAN_LARGEST=bytes: no allocation of memory may be larger.
+ *
  * When the device is closed, EBM_VULKAN_COUNTS names a file to which goes how many
- * submissions there were and how many of them at most were in flight. */
+ * submissions there were, how many of them at most were in flight, and the bytes of
+ * the largest allocation. */
 #define VK_NO_PROTOTYPES
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -51,8 +54,6 @@ WRAP(CreateDevice, (VkPhysicalDevice p, const VkDeviceCreateInfo *i, const VkAll
                     VkDevice *d), p, i, a, d)
 WRAP(CreateBuffer, (VkDevice d, const VkBufferCreateInfo *i, const VkAllocationCallbacks *a,
                     VkBuffer *b), d, i, a, b)
-WRAP(AllocateMemory, (VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a,
-                      VkDeviceMemory *m), d, i, a, m)
 WRAP(MapMemory, (VkDevice d, VkDeviceMemory m, VkDeviceSize o, VkDeviceSize s, VkMemoryMapFlags f,
                  void **p), d, m, o, s, f, p)
 WRAP(CreateComputePipelines, (VkDevice d, VkPipelineCache c, uint32_t n,
@@ -64,7 +65,21 @@ WRAP(AllocateCommandBuffers, (VkDevice d, const VkCommandBufferAllocateInfo *i, 
      d, i, c)
 WRAP(ResetFences, (VkDevice d, uint32_t n, const VkFence *f), d, n, f)
 
-static struct { long submissions, flying, most; } counts;
+static struct { long submissions, flying, most; VkDeviceSize largest; } counts;
+
+static PFN_vkAllocateMemory real_AllocateMemory;
+static VKAPI_ATTR VkResult VKAPI_CALL AllocateMemory(VkDevice d, const VkMemoryAllocateInfo *i,
+                                                     const VkAllocationCallbacks *a, VkDeviceMemory *m)
+{
+    const char *largest = getenv("EBM_VULKAN_LARGEST");
+
+    if (fails("AllocateMemory"))
+        return (VkResult)fault.result;
+    if (largest && i->allocationSize > strtoull(largest, NULL, 10))
+        return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    counts.largest = i->allocationSize > counts.largest ? i->allocationSize : counts.largest;
+    return real_AllocateMemory(d, i, a, m);
+}
 
 static PFN_vkWaitForFences real_WaitForFences;
 static VKAPI_ATTR VkResult VKAPI_CALL WaitForFences(VkDevice d, uint32_t n, const VkFence *f, VkBool32 all,
@@ -81,7 +96,8 @@ static VKAPI_ATTR void VKAPI_CALL DestroyDevice(VkDevice d, const VkAllocationCa
     FILE *file = path ? fopen(path, "w") : NULL;
 
     if (file) {
-        fprintf(file, "submissions %ld\nin flight %ld\n", counts.submissions, counts.most);
+        fprintf(file, "submissions %ld\nin flight %ld\nlargest %llu\n", counts.submissions, counts.most,
+                (unsigned long long)counts.largest);
         fclose(file);
     }
     real_DestroyDevice(d, a);
