@@ -378,6 +378,7 @@ const struct kernels NAME(kernels) = {
     .add = add, .weave = NAME(weave), .pick = NAME(pick), .place = NAME(place),
     .sum = NAME(sum), .amax = NAME(amax),
     .sum_rows = NAME(sum_rows), .amax_rows = NAME(amax_rows),
+    .moments = NAME(moments), .moments_rows = NAME(moments_rows),
     .fold_sum = NAME(fold_sum), .fold_max = NAME(fold_max),
     .uniform = NAME(philox_uniform), .normal = NAME(philox_normal),
 };

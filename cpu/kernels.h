@@ -59,6 +59,10 @@ struct kernels {
     float (*amax)(const float *a, int64_t n);
     void (*sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
     void (*amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+    /* Moments, to which `seen` terms have gone before: sums, and squares about the means. */
+    void (*moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n);
+    void (*moments_rows)(double *sum, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
+                         int64_t n);
     /* fold: d[r] = what acc[r n] ... acc[r n + n-1] add up to. */
     void (*fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
     void (*fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
@@ -87,6 +91,9 @@ void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);
 float NAME(amax)(const float *a, int64_t n);
 void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
+void NAME(moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n);
+void NAME(moments_rows)(double *sum, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
+                        int64_t n);
 void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
 void NAME(fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
 void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
@@ -127,5 +134,15 @@ void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
 #else
 #define UNROLLED
 #endif
+
+/* Moments of n terms: their sum, and the sum of squares about their mean.  Those of two
+ * sets become one's (Chan, Golub and LeVeque 1979). */
+static inline void join_moments(double *sum, double *square, int64_t n, double sum2, double square2, int64_t n2)
+{
+    double d = n ? sum2 / (double)n2 - *sum / (double)n : 0;
+
+    *square += square2 + d * d * ((double)n * (double)n2 / (double)(n + n2));
+    *sum += sum2;
+}
 
 #endif

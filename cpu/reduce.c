@@ -34,6 +34,7 @@ struct loop {
 
 struct reduce {
     bool sum, row_reduced;
+    bool moments;                /* behind the sums' accumulators are the squares about the means */
     struct loop kept, terms;     /* outer axes of either kind */
     int64_t row, row_cut;        /* elements of the innermost axis; per unit */
     int64_t whole;               /* a long row's elements, cut into terms; or 0 */
@@ -70,6 +71,20 @@ union accumulator {
     char *bytes;
 };
 
+/* Where the squares are that belong to a sum. */
+static double *square_of(const struct reduce *r, double *sum)
+{
+    return sum + r->sums * r->splits;
+}
+
+/* Elements of a cell's terms [first,last). */
+static int64_t elements_of(const struct reduce *r, int64_t first, int64_t last)
+{
+    if (!r->row_reduced)
+        return last - first;
+    return (r->whole && last == r->terms.count ? r->whole : last * r->row) - first * r->row;
+}
+
 /* Terms [first,last) of a cell, columns [c, c+n) of its rows; runs of terms a
  * stride apart go to the kernel at once. */
 static void add_rows(const struct kernels *k, const struct reduce *r, const float *a,
@@ -77,13 +92,16 @@ static void add_rows(const struct kernels *k, const struct reduce *r, const floa
 {
     const struct loop *l = &r->terms;
     int64_t inner = l->n[l->rank - 1], ld = l->stride[l->rank - 1];
+    const int64_t begin = first;
 
     while (first < last) {
         int64_t rows = inner - first % inner;
         if (rows > last - first)
             rows = last - first;
         const float *at = a + offset_of(l, first);
-        if (r->sum)
+        if (r->moments)
+            k->moments_rows(acc.sum, square_of(r, acc.sum), first - begin, at, ld, rows, n);
+        else if (r->sum)
             k->sum_rows(acc.sum, at, ld, rows, n);
         else
             k->amax_rows(acc.max, at, ld, rows, n);
@@ -97,7 +115,9 @@ static void add_runs(const struct kernels *k, const struct reduce *r, const floa
     for (int64_t i = first; i < last; i++) {
         const float *at = a + offset_of(&r->terms, i);
         int64_t length = r->whole && r->whole - i * n < n ? r->whole - i * n : n;
-        if (r->sum) {
+        if (r->moments) {
+            k->moments(acc.sum, square_of(r, acc.sum), (i - first) * n, at, length);
+        } else if (r->sum) {
             *acc.sum += k->sum(at, length);
         } else {
             float m = k->amax(at, length);
@@ -136,6 +156,8 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
     else
         for (int64_t i = 0; i < count; i++)
             acc.max[i] = -INFINITY;
+    if (r->moments)
+        memset(square_of(r, acc.sum), 0, (size_t)count * size);
     if (r->row_reduced)
         add_runs(cpu->kernels, r, a, acc, first, last, n);
     else
@@ -151,14 +173,20 @@ static void combine(const struct step_run *s)
     union accumulator acc;
 
     acc.bytes = s->scratch;
-    for (int64_t split = 1; split < r->splits; split++)
+    for (int64_t split = 1; split < r->splits; split++) {
+        const int64_t from = r->terms.count * split / r->splits, to = r->terms.count * (split + 1) / r->splits;
+        const int64_t before = elements_of(r, 0, from), here = elements_of(r, from, to);
         for (int64_t i = 0; i < r->sums; i++) {
             int64_t j = split * r->sums + i;
-            if (r->sum)
+            if (r->moments)
+                join_moments(&acc.sum[i], square_of(r, &acc.sum[i]), before,
+                             acc.sum[j], *square_of(r, &acc.sum[j]), here);
+            else if (r->sum)
                 acc.sum[i] += acc.sum[j];
             else if (acc.max[j] > acc.max[i] || acc.max[j] != acc.max[j])
                 acc.max[i] = acc.max[j];
         }
+    }
 }
 
 static void run_units(const struct cpu *cpu, const struct step_run *s, bool write)
@@ -215,6 +243,39 @@ void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums)
 {
     run_units(cpu, s, false);
     reduce_finish_part(s, sums);
+}
+
+bool reduce_moments(struct step_run *s)
+{
+    struct reduce *r = s->own;
+
+    if (!r->sum || r->fold > 1 || r->moments)
+        return false;
+    r->moments = true;
+    s->scratch_size *= 2;
+    return true;
+}
+
+/* The squares about m are those about the mean, and that of its distance for each. */
+void reduce_centre(const struct step_run *s, const float *m)
+{
+    const struct reduce *r = s->own;
+    const double n = (double)elements_of(r, 0, r->terms.count);
+    double *sum = (double *)(void *)s->scratch, *square = square_of(r, sum);
+
+    for (int64_t i = 0; i < r->sums; i++) {
+        double d = sum[i] / n - m[i];
+        square[i] += n * d * d;
+    }
+}
+
+void reduce_squares(const struct step_run *s, float *out)
+{
+    const struct reduce *r = s->own;
+    const double *square = square_of(r, (double *)(void *)s->scratch);
+
+    for (int64_t i = 0; i < r->sums; i++)
+        out[i] = (float)square[i];
 }
 
 static int64_t cell_size(const struct reduce *r)

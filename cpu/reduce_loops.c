@@ -1,4 +1,4 @@
-/* reduce_loops.c - sums and maxima of runs and of rows, compiled once per
+/* reduce_loops.c - sums, moments and maxima of runs and of rows, compiled once per
  * instruction set.
  *
  * SPDX-License-Identifier: ISC
@@ -14,6 +14,16 @@ enum {
     ROWS = 32,               /* rows per float block */
     LINE = 16                /* floats of a cache line */
 };
+
+#if defined __AVX512F__
+#define VECTOR 16
+#elif defined __AVX__
+#define VECTOR 8
+#else
+#define VECTOR 4
+#endif
+enum { VECTORS = WIDTH / VECTOR };
+typedef float vec __attribute__((vector_size(VECTOR * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 LANE_INLINE float larger(float m, float x)      /* NaN wins */
 {
@@ -31,29 +41,112 @@ LANE_INLINE void fetch(const float *a)
 #endif
 }
 
+LANE_INLINE vec load(const float *a)
+{
+    return *(const vec *)(const void *)a;
+}
+
+LANE_INLINE void put(float *d, vec v)
+{
+    *(vec *)(void *)d = v;
+}
+
+/* lane[j] = the sum of rows of WIDTH elements, ld apart; what lies `ahead` elements on, of
+ * the first `fetched` rows, is fetched meanwhile. */
+LANE_INLINE void add_lanes(float *lane, const float *a, int64_t ld, int64_t rows, int64_t ahead, int64_t fetched)
+{
+    vec sum[VECTORS];
+
+    UNROLL for (int v = 0; v < VECTORS; v++)
+        sum[v] = (vec){ 0 };
+    for (int64_t i = 0; i < rows; i++, a += ld) {
+        if (i < fetched)
+            fetch(a + ahead);
+        UNROLL for (int v = 0; v < VECTORS; v++)
+            sum[v] += load(a + v * VECTOR);
+    }
+    UNROLL for (int v = 0; v < VECTORS; v++)
+        put(lane + v * VECTOR, sum[v]);
+}
+
+/* e[j] and ee[j] = the sums of what rows are off centre[j], and of its squares. */
+LANE_INLINE void add_distances(float *e, float *ee, const float *centre, const float *a, int64_t ld, int64_t rows,
+                               int64_t ahead, int64_t fetched)
+{
+    enum { FEW = 4 };                    /* vectors, three registers each */
+
+    for (int j = 0; j < WIDTH; j += FEW * VECTOR) {
+        const float *at = a + j;
+        vec m[FEW], sum[FEW], square[FEW];
+        UNROLL for (int v = 0; v < FEW; v++) {
+            m[v] = load(centre + j + v * VECTOR);
+            sum[v] = square[v] = (vec){ 0 };
+        }
+        for (int64_t i = 0; i < rows; i++, at += ld) {
+            if (j == 0 && i < fetched)
+                fetch(at + ahead);
+            UNROLL for (int v = 0; v < FEW; v++) {
+                vec d = load(at + v * VECTOR) - m[v];
+                sum[v] += d;
+                square[v] += d * d;
+            }
+        }
+        UNROLL for (int v = 0; v < FEW; v++) {
+            put(e + j + v * VECTOR, sum[v]);
+            put(ee + j + v * VECTOR, square[v]);
+        }
+    }
+}
+
+LANE_INLINE double fold_lanes(float *lane)
+{
+    for (int width = WIDTH / 2; width >= 4; width /= 2)
+        for (int j = 0; j < width; j++)
+            lane[j] += lane[j + width];
+    return ((double)lane[0] + lane[1]) + ((double)lane[2] + lane[3]);
+}
+
 double NAME(sum)(const float *a, int64_t n)
 {
     double total = 0;
 
     while (n >= WIDTH) {
         int64_t block = n < BLOCK ? n & -WIDTH : BLOCK;
-        float lane[WIDTH] = { 0 };
-        for (int64_t i = 0; i < block; i += WIDTH) {
-            if (i + BLOCK < n)
-                fetch(a + i + BLOCK);
-            for (int j = 0; j < WIDTH; j++)
-                lane[j] += a[i + j];
-        }
-        for (int width = WIDTH / 2; width >= 4; width /= 2)
-            for (int j = 0; j < width; j++)
-                lane[j] += lane[j + width];
-        total += ((double)lane[0] + lane[1]) + ((double)lane[2] + lane[3]);
+        float lane[WIDTH];
+        add_lanes(lane, a, WIDTH, block / WIDTH, BLOCK, (n - BLOCK + WIDTH - 1) / WIDTH);
+        total += fold_lanes(lane);
         a += block;
         n -= block;
     }
     for (int64_t i = 0; i < n; i++)
         total += a[i];
     return total;
+}
+
+/* Blocks are added about the mean of what came before, the first about its own: near
+ * enough for their squares to be of the size of the result. */
+void NAME(moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n)
+{
+    while (n >= WIDTH) {
+        const int64_t block = n < BLOCK ? n & -WIDTH : BLOCK, rows = block / WIDTH;
+        float lane[WIDTH], squares[WIDTH], centre[WIDTH];
+        double mean = seen ? *sum / (double)seen : 0, off;
+        if (!seen) {
+            add_lanes(lane, a, WIDTH, rows, 0, 0);
+            mean = fold_lanes(lane) / (double)block;
+        }
+        for (int j = 0; j < WIDTH; j++)
+            centre[j] = (float)mean;
+        add_distances(lane, squares, centre, a, WIDTH, rows, BLOCK, (n - BLOCK + WIDTH - 1) / WIDTH);
+        off = fold_lanes(lane);
+        join_moments(sum, square, seen, centre[0] * (double)block + off,
+                     fold_lanes(squares) - off * off / (double)block, block);
+        seen += block;
+        a += block;
+        n -= block;
+    }
+    for (int64_t i = 0; i < n; i++)
+        join_moments(sum, square, seen++, a[i], 0, 1);
 }
 
 float NAME(amax)(const float *a, int64_t n)
@@ -96,23 +189,59 @@ LANE_INLINE int64_t rows_merged(int64_t ld, int64_t rows, int64_t n)
 static void sum_wide(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n)
 {
     for (int64_t r = 0; r < rows; r += ROWS) {
-        int64_t last = r + ROWS < rows ? r + ROWS : rows;
+        const int64_t height = rows - r < ROWS ? rows - r : ROWS;
+        const float *block = a + r * ld;
         for (int64_t c = 0; c < n; c += WIDTH) {
             int64_t width = n - c < WIDTH ? n - c : WIDTH;
             float lane[WIDTH] = { 0 };
             if (width == WIDTH)
-                for (int64_t i = r; i < last; i++) {
-                    if (i + ROWS < rows)
-                        fetch(a + (i + ROWS) * ld + c);
-                    for (int j = 0; j < WIDTH; j++)
-                        lane[j] += a[i * ld + c + j];
-                }
+                add_lanes(lane, block + c, ld, height, ROWS * ld, rows - r - ROWS);
             else
-                for (int64_t i = r; i < last; i++)
+                for (int64_t i = 0; i < height; i++)
                     for (int64_t j = 0; j < width; j++)
-                        lane[j] += a[i * ld + c + j];
+                        lane[j] += block[i * ld + c + j];
             for (int64_t j = 0; j < width; j++)
                 acc[c + j] += lane[j];
+        }
+    }
+}
+
+static void moments_wide(double *acc, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
+                         int64_t n)
+{
+    for (int64_t r = 0; r < rows; r += ROWS) {
+        const int64_t height = rows - r < ROWS ? rows - r : ROWS;
+        const float *block = a + r * ld;
+        const double before = (double)(seen + r), here = (double)height;
+        const double each = before > 0 ? 1 / before : 0, weight = before * here / (before + here);
+        for (int64_t c = 0; c < n; c += WIDTH) {
+            int64_t width = n - c < WIDTH ? n - c : WIDTH;
+            float lane[WIDTH] = { 0 }, squares[WIDTH] = { 0 }, centre[WIDTH];
+            for (int64_t j = 0; j < width; j++)
+                centre[j] = (float)(acc[c + j] * each);
+            if (seen + r == 0) {
+                for (int64_t i = 0; i < height; i++)
+                    for (int64_t j = 0; j < width; j++)
+                        lane[j] += block[i * ld + c + j];
+                for (int64_t j = 0; j < width; j++) {
+                    centre[j] = lane[j] / (float)height;
+                    lane[j] = 0;
+                }
+            }
+            if (width == WIDTH)
+                add_distances(lane, squares, centre, block + c, ld, height, ROWS * ld, rows - r - ROWS);
+            else
+                for (int64_t i = 0; i < height; i++)
+                    for (int64_t j = 0; j < width; j++) {
+                        float e = block[i * ld + c + j] - centre[j];
+                        lane[j] += e;
+                        squares[j] += e * e;
+                    }
+            for (int64_t j = 0; j < width; j++) {        /* join_moments() */
+                double mean = centre[j] + lane[j] / here, d = mean - acc[c + j] * each;
+                square[c + j] += squares[j] - (double)lane[j] * lane[j] / here + d * d * weight;
+                acc[c + j] += mean * here;
+            }
         }
     }
 }
@@ -131,6 +260,24 @@ void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64
         rows %= m;
     }
     sum_wide(acc, a, ld, rows, n);
+}
+
+void NAME(moments_rows)(double *acc, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
+                        int64_t n)
+{
+    int64_t m = rows_merged(ld, rows, n);
+
+    if (m > 1) {
+        double wide[MERGED] = { 0 }, squares[MERGED] = { 0 };
+        const int64_t each = rows / m;
+        moments_wide(wide, squares, 0, a, m * n, each, m * n);
+        for (int64_t r = 0; r < m; r++, seen += each)
+            for (int64_t j = 0; j < n; j++)
+                join_moments(&acc[j], &square[j], seen, wide[r * n + j], squares[r * n + j], each);
+        a += each * m * n;
+        rows %= m;
+    }
+    moments_wide(acc, square, seen, a, ld, rows, n);
 }
 
 static void amax_wide(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n)

@@ -13,6 +13,10 @@
  * while it is in the first caches; a result that only sums read is then no more than a
  * piece.  What has been added up lies apart until the sum's turn comes.
  *
+ * A sum of squares (x - m)^2 behind a sum of x over the same axes, m being one number
+ * for each of its results, is not added up: the first sum finds the squares about its
+ * mean on the way, and x is read once less.
+ *
  * Blocks are as the plan cuts them and write apart, but for sums over axis 0: the
  * parts of these are kept by block and added in the order of blocks. */
 #include <string.h>
@@ -33,7 +37,11 @@ struct part {
     int n_sums;                  /* steps that sum its results while it makes them, */
     int sum[MOST_SUMS], of[MOST_SUMS];   /* and which result each does */
     unsigned passing;            /* a bit for each result that nothing else reads */
-    char *own;                   /* of a step that is such a sum: its scratch */
+    bool early;                  /* it is such a sum */
+    struct part *moments;        /* it makes squares, or sums them: a sum whose moments tell; or NULL */
+    int centre;                  /* the operand that the squares made are about */
+    bool keeps;                  /* its scratch has to stay as it is */
+    char *own;                   /* so it has its own */
 };
 
 /* A sum over axis 0. */
@@ -129,12 +137,16 @@ static void run_block(const struct strip_run *r, int64_t block, int thread, char
         if (c < end && c->step == i) {
             double *sums = c->parts + block * c->count;
             c++;
-            if (p->own)
+            if (p->early)
                 reduce_finish_part(&p->run, sums);
             else
                 reduce_part(&r->one, &p->run, sums);
-        } else if (p->own) {
+        } else if (p->early) {
             reduce_finish(&r->one, &p->run);
+        } else if (p->moments && p->run.group) {
+            reduce_centre(&p->moments->run, at_row(&p->in[p->centre], row));
+        } else if (p->moments) {
+            reduce_squares(&p->moments->run, p->run.out);
         } else if (p->n_sums) {
             run_summed(r, parts, p, row);
         } else {
@@ -274,7 +286,7 @@ static bool only_passes(const struct strip_run *r, const struct plan *plan, cons
             if (t->group->in[k].val == group->out[o].val)
                 return false;
         for (int k = 0; t->op != OP_NONE && k < t->n_in; k++)
-            if (reads(plan, t, k) == group->out[o].val && !parts[j].own)
+            if (reads(plan, t, k) == group->out[o].val && !parts[j].early)
                 return false;
     }
     return true;
@@ -288,7 +300,8 @@ static bool may_sum(const struct plan *plan, const struct step *steps, const str
     const struct part *p = &parts[i];
 
     if ((sum->op != OP_SUM && sum->op != OP_AMAX) || out->type != EBM_F32 || p->n_sums == MOST_SUMS
-        || parts[j].own || reads(plan, sum, 0) != out->val || !same_place(&sum->in[0], &out->place))
+        || parts[j].early || parts[j].moments || reads(plan, sum, 0) != out->val
+        || !same_place(&sum->in[0], &out->place))
         return false;
     const struct step_run *run = &parts[j].run, *first = p->n_sums ? &parts[p->sum[0]].run : run;
     int64_t pieces = reduce_pieces(run);
@@ -298,19 +311,82 @@ static bool may_sum(const struct plan *plan, const struct step *steps, const str
     return alike;
 }
 
+/* Whether a group is (x - m)^2 of its two operands and no more: which is x. */
+static bool squares_of(const struct ew_group *g, int *x)
+{
+    const struct ew_instr *p = g->instr;
+
+    if (g->n_in != 2 || g->n_out != 1 || g->n_instr != 4 || p[0].op != EW_LOAD || p[1].op != EW_LOAD
+        || p[0].a == p[1].a || p[0].dst == p[1].dst || p[2].op != EW_SUB || p[3].op != EW_MUL)
+        return false;
+    *x = p[2].a == p[0].dst ? p[0].a : p[1].a;
+    return p[2].a != p[2].b && (p[2].b == p[0].dst || p[2].b == p[1].dst)
+        && p[3].a == p[2].dst && p[3].b == p[2].dst && g->out[0].reg == p[3].dst;
+}
+
+/* Whether an operand has one number for each result of a sum over axes, in their order. */
+static bool one_for_each(const struct shape *s, unsigned axes, const struct ew_input *m)
+{
+    int64_t stride = 1;
+
+    if (m->type != EBM_F32)
+        return false;
+    for (int i = s->rank - 1; i >= 0; i--) {
+        bool gone = axes >> i & 1;
+        if (s->n[i] > 1 && m->stride[i] != (gone ? 0 : stride))
+            return false;
+        stride *= gone ? 1 : s->n[i];
+    }
+    return true;
+}
+
+static bool sums_over(const struct plan *plan, const struct step *t, const struct shape *s, unsigned axes)
+{
+    const struct node *n = t->op == OP_SUM ? node_of(plan->graph, t->val) : NULL;
+
+    return n && !t->group && n->attr.axes == axes && !closes_strip(n)
+        && shape_equal(&node_of(plan->graph, operand(n, 0))->shape, s);
+}
+
+/* Find sums of squares (of group i) that moments of earlier sums have. */
+static void find_moments(const struct strip_run *r, const struct plan *plan, const struct step *steps,
+                         struct part *parts, int i)
+{
+    const struct ew_group *g = steps[i].op == OP_NONE ? steps[i].group : NULL;
+    int x, j = i + 1, k = 0;
+
+    if (!g || !squares_of(g, &x) || !g->in[x].linear || g->in[x].type != EBM_F32)
+        return;
+    while (j < r->n && !(steps[j].op == OP_SUM && reads(plan, &steps[j], 0) == g->out[0].val))
+        j++;
+    if (j == r->n)
+        return;
+    const unsigned axes = node_of(plan->graph, steps[j].val)->attr.axes;
+    if (!sums_over(plan, &steps[j], &g->shape, axes) || !one_for_each(&g->shape, axes, &g->in[1 - x]))
+        return;
+    while (k < i && !(sums_over(plan, &steps[k], &g->shape, axes) && reads(plan, &steps[k], 0) == g->in[x].val))
+        k++;
+    parts[j].early = true;               /* nothing else may read the squares */
+    bool alone = only_passes(r, plan, steps, parts, i, 0);
+    parts[j].early = false;
+    if (k == i || !alone || !reduce_moments(&parts[k].run))
+        return;
+    parts[i].moments = parts[j].moments = &parts[k];
+    parts[i].centre = 1 - x;
+    parts[k].keeps = true;
+}
+
 /* Find which results of groups are summed as they are made. */
-static int find_sums(const struct strip_run *r, const struct plan *plan, const struct step *steps, struct part *parts)
+static void find_sums(const struct strip_run *r, const struct plan *plan, const struct step *steps, struct part *parts)
 {
     for (int i = 0; i < r->n; i++) {
         struct part *p = &parts[i];
-        if (steps[i].op != OP_NONE)
+        if (steps[i].op != OP_NONE || p->moments)
             continue;
         for (int o = 0; o < p->n_out; o++)
             for (int j = i + 1; j < r->n; j++)
                 if (may_sum(plan, steps, parts, i, o, j)) {
-                    parts[j].own = mem_new(r->one.ctx, parts[j].run.scratch_size, 1);
-                    if (!parts[j].own)
-                        return EBM_ERR_NOMEM;
+                    parts[j].early = parts[j].keeps = true;
                     p->sum[p->n_sums] = j;
                     p->of[p->n_sums++] = o;
                 }
@@ -318,6 +394,16 @@ static int find_sums(const struct strip_run *r, const struct plan *plan, const s
             if (only_passes(r, plan, steps, parts, i, o))
                 p->passing |= 1u << o;
     }
+}
+
+static int prepare_sums(struct strip_run *r, const struct plan *plan, const struct step *steps, struct part *parts)
+{
+    for (int i = 0; i < r->n; i++)
+        find_moments(r, plan, steps, parts, i);
+    find_sums(r, plan, steps, parts);
+    for (int i = 0; i < r->n; i++)
+        if (parts[i].keeps && !(parts[i].own = mem_new(r->one.ctx, parts[i].run.scratch_size, 1)))
+            return EBM_ERR_NOMEM;
     return EBM_OK;
 }
 
@@ -337,7 +423,7 @@ static int make_parts(struct strip_run *r, const struct plan *plan, const struct
                 if (p->run.scratch_size > r->scratch)
                     r->scratch = p->run.scratch_size;
             }
-            if (rows && find_sums(r, plan, &plan->steps[strip->first], parts_of(r, t, last)) < 0)
+            if (rows && prepare_sums(r, plan, &plan->steps[strip->first], parts_of(r, t, last)) < 0)
                 return EBM_ERR_NOMEM;
         }
     r->scratch = (r->scratch + 63) & ~(size_t)63;
