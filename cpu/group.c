@@ -144,7 +144,7 @@ static void make_list(const struct group *g, int64_t begin, int64_t n, char *scr
         switch (p->op) {
         case EW_LOAD:
             *d = input_load(g, &g->in[p->a], scratch, begin, n);
-            if (g->far && g->in[p->a].reading == READ_LINEAR && begin + AHEAD + n <= g->count) {
+            if (g->in[p->a].far && g->in[p->a].reading == READ_LINEAR && begin + AHEAD + n <= g->count) {
                 struct reg next = memory(g->in[p->a].at, begin + AHEAD, EBM_F32);
                 add(l, k->fetch, next, next, next, next);
             }

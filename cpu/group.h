@@ -25,6 +25,7 @@ struct input {
     enum reading reading;
     enum ebm_type type;
     const void *at;
+    bool far;                    /* from memory: fetched ahead */
     int rank;
     int64_t n[EBM_MAX_RANK], stride[EBM_MAX_RANK], period;
     int again;                   /* ROWS: the innermost axis but one with stride 0, or -1 */
