@@ -105,14 +105,17 @@ static void resample_run(const struct cpu *cpu, const struct step_run *s)
     const int64_t N = x->n[0], image = x->n[1] * x->n[2] * x->n[3], C = x->n[3];
     float *to = s->out;
 
-#pragma omp parallel for num_threads(threads_for(cpu, N * (h->rows * w->rows * C + image))) schedule(static)
-    for (int64_t row = 0; row < N * h->rows; row++) {
-        const float *from = (const float *)s->in[0] + row / h->rows * image;
+#pragma omp parallel num_threads(threads_for(cpu, N * (h->rows * w->rows * C + image)))
+    {
         struct weighed *lines = (struct weighed *)(void *)s->scratch + thread_index() * r->most;
-        const int64_t first = h->first[row % h->rows], n = h->first[row % h->rows + 1] - first;
-        for (int64_t i = 0; i < n; i++)
-            lines[i] = (struct weighed){ from + h->tap[first + i].at, h->tap[first + i].weight };
-        cpu->kernels->weave(to + row * w->rows * C, lines, n, w->first, w->tap, w->rows, C, s->past);
+#pragma omp for schedule(static) nowait
+        for (int64_t row = 0; row < N * h->rows; row++) {
+            const float *from = (const float *)s->in[0] + row / h->rows * image;
+            const int64_t first = h->first[row % h->rows], n = h->first[row % h->rows + 1] - first;
+            for (int64_t i = 0; i < n; i++)
+                lines[i] = (struct weighed){ from + h->tap[first + i].at, h->tap[first + i].weight };
+            cpu->kernels->weave(to + row * w->rows * C, lines, n, w->first, w->tap, w->rows, C, s->past);
+        }
         cpu->kernels->stream_end();
     }
 }
