@@ -466,14 +466,19 @@ static void gather(int64_t rows, const int64_t *at, const float *a, int runs,
 
     for (int t = 0; t < runs; t++)
         longest = run[t].len > longest ? run[t].len : longest;
+    if (longest <= PIECE) {
+        for (int64_t i = 0; i < rows; i++) {
+            float *row = to + i * ld;
+            for (int t = 0; t < runs; row += run[t].len, t++)
+                *(piece *)row = *(const piece *)(a + at[i] + run[t].at);
+        }
+        return;
+    }
     for (int64_t i = 0; i < rows; i++) {
-        const float *from = a + at[i];
         float *row = to + i * ld;
-        for (int t = 0; longest <= PIECE && t < runs; row += run[t].len, t++)
-            *(piece *)row = *(const piece *)(from + run[t].at);
-        for (int t = 0; longest > PIECE && t < runs; row += run[t].len, t++)
+        for (int t = 0; t < runs; row += run[t].len, t++)
             for (int64_t k = 0; k < run[t].len; k += GEMM_PIECE)
-                *(long_piece *)(row + k) = *(const long_piece *)(from + run[t].at + k);
+                *(long_piece *)(row + k) = *(const long_piece *)(a + at[i] + run[t].at + k);
     }
 }
 
