@@ -101,8 +101,8 @@ struct part {                           /* a band: units [unit, unit + units) of
 
 /* Fill the lower half of a band from the upper; `copied` may be set to have a
  * copy in any case.  `pixels`: how many units_x in all a band should have about;
- * `multiple`: of how many, if that can be. */
-void band_plan(struct band *v, int64_t pixels, int64_t multiple);
+ * `multiple`: of how many, if that can be; `threads`: that share out bands of whole images. */
+void band_plan(struct band *v, int64_t pixels, int64_t multiple, int threads);
 struct part band_part(const struct band *v, int64_t band);
 /* Floats that band_load wants. */
 size_t band_size(const struct band *v);
@@ -132,6 +132,26 @@ static inline int64_t least(int64_t a, int64_t b)
 static inline int64_t most(int64_t a, int64_t b)
 {
     return a > b ? a : b;
+}
+
+/* The work of pieces of `piece` units, the last of which is what is left of `all`: of the
+ * thread that does most, if pieces go to whoever is free, and of all.  `each`: what a
+ * unit is, in things that are computed in groups of `multiple`; groups are counted. */
+struct load { int64_t busiest, all; };
+static inline struct load load_of(int64_t all, int64_t piece, int64_t each, int64_t multiple, int threads)
+{
+    int64_t before = divide_up(all, piece) - 1, last = all - before * piece;
+    int64_t full = divide_up(piece * each, multiple), of_last = divide_up(last * each, multiple);
+
+    return (struct load){
+        before % threads ? divide_up(before, threads) * full : before / threads * full + of_last,
+        before * full + of_last,
+    };
+}
+
+static inline bool lighter(const struct load *a, const struct load *b)
+{
+    return a->busiest != b->busiest ? a->busiest < b->busiest : a->all < b->all;
 }
 
 /* Floats to whole cache lines, and a line between neighbours. */

@@ -2,9 +2,10 @@
  *
  * SPDX-License-Identifier: ISC
  *
- * Bands depend on shapes alone, never on the number of threads.  The copy is
- * one band long and stays in the cache until the band is done; against the
- * r s k multiplications that follow on each of its elements it costs little. */
+ * Where sums reach over bands, these depend on shapes alone, never on the number of
+ * threads.  The copy is one band long and stays in the cache until the band is done;
+ * against the r s k multiplications that follow on each of its elements it costs
+ * little. */
 #include <string.h>
 #include "conv.h"
 
@@ -28,7 +29,26 @@ static int64_t fitting(int64_t base, int64_t all, int64_t each, int64_t multiple
     return chosen;
 }
 
-void band_plan(struct band *v, int64_t pixels, int64_t multiple)
+/* The number of images, from base to 3 base, that keeps threads busy for the shortest time;
+ * fewer, where else some would have nothing. */
+static int64_t even(int64_t base, int64_t all, int64_t each, int64_t multiple, int threads)
+{
+    struct load best = { INT64_MAX, INT64_MAX };
+    int64_t chosen = base;
+
+    if (base >= all && threads == 1)
+        return all;
+    for (int64_t i = least(base, divide_up(all, threads)); i <= least(3 * base, all); i++) {
+        struct load load = load_of(all, i, each, multiple, threads);
+        if (lighter(&load, &best)) {
+            best = load;
+            chosen = i;
+        }
+    }
+    return chosen;
+}
+
+void band_plan(struct band *v, int64_t pixels, int64_t multiple, int threads)
 {
     int64_t of_image = v->units_y * v->units_x;
 
@@ -40,7 +60,7 @@ void band_plan(struct band *v, int64_t pixels, int64_t multiple)
         v->band_images = 1;
         v->band_units = fitting(most(1, pixels / v->units_x), v->units_y, v->units_x, multiple);
     } else {
-        v->band_images = fitting(most(1, pixels / of_image), v->n, of_image, multiple);
+        v->band_images = even(most(1, pixels / of_image), v->n, of_image, multiple, threads);
         v->band_units = v->units_y;
     }
     v->bands = divide_up(v->n, v->band_images) * divide_up(v->units_y, v->band_units);

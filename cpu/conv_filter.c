@@ -217,7 +217,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     /* To read beyond runs safely. */
     int64_t tallest = most(s->u->MR, most(s->u->TALL, s->u->FLAT));
     s->band.copied = gathers || s->run < tallest;
-    band_plan(&s->band, gathers ? FEW_PIXELS : BAND_PIXELS, 1);
+    band_plan(&s->band, gathers ? FEW_PIXELS : BAND_PIXELS, 1, 1);
     s->pixels = s->band.band_images * s->band.band_units * v->q;
 
     s->from = mem_new(cpu->ctx, (size_t)s->pixels, sizeof *s->from);

@@ -118,7 +118,7 @@ static int matmul_plan(ebm_context *ctx, struct rows *s)
         s->band.copied = true;
         s->band.gap = GAP;
     }
-    band_plan(&s->band, band_pixels(s, v->rows * v->batch), s->u->MR);
+    band_plan(&s->band, band_pixels(s, v->rows * v->batch), s->u->MR, 1);
 
     s->phase = mem_new(ctx, 1, sizeof *s->phase);
     if (!s->phase)
@@ -222,7 +222,7 @@ static int merged_taps(int64_t first, int64_t span, struct tap *tap)
     return (int)span;
 }
 
-static int conv_plan(ebm_context *ctx, struct rows *s)
+static int conv_plan(ebm_context *ctx, struct rows *s, int threads)
 {
     const struct problem *v = &s->v;
     bool data = v->op == OP_CONV_DATA;
@@ -271,7 +271,7 @@ static int conv_plan(ebm_context *ctx, struct rows *s)
     axis_span(v, false, s->phases_x, tx, &s->band.first_x, &s->band.span_x);
     pair_pixels(s);
     int64_t phases = (int64_t)s->phases_y * s->phases_x * s->side;
-    band_plan(&s->band, band_pixels(s, v->n * s->out_h * s->out_w) / phases, s->u->MR);
+    band_plan(&s->band, band_pixels(s, v->n * s->out_h * s->out_w) / phases, s->u->MR, threads);
     for (int i = 0; i < s->phases && rc == EBM_OK; i++) {
         struct phase *ph = &s->phase[i];
         ph->y = i / s->phases_x;
@@ -309,7 +309,7 @@ int rows_plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->v = *v;
     s->u = cpu->ukernel;
     s->side = 1;
-    rc = v->op == OP_MATMUL ? matmul_plan(cpu->ctx, s) : conv_plan(cpu->ctx, s);
+    rc = v->op == OP_MATMUL ? matmul_plan(cpu->ctx, s) : conv_plan(cpu->ctx, s, cpu->threads);
     if (rc < 0)
         return rc;
     if (v->op == OP_MATMUL)

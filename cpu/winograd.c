@@ -111,9 +111,10 @@ static int64_t multiplied(const struct winograd_rows *s, int64_t tiles)
     return divide_up(tiles, s->u->MR) * s->u->MR;
 }
 
-/* Larger filters have larger blocks, since each block reads all of U.  What a tile is
- * computed from, and in which order, does not depend on its block, which therefore
- * may depend on the number of threads. */
+/* Larger filters have larger blocks, since each block reads all of U.  Where blocks are
+ * few, there are as many for each thread, if that does not make them much larger.  What
+ * a tile is computed from, and in which order, does not depend on its block, which
+ * therefore may depend on the number of threads. */
 static int64_t tiles_of_block(const struct winograd_rows *s, int threads)
 {
     const struct problem *v = &s->v;
@@ -126,7 +127,9 @@ static int64_t tiles_of_block(const struct winograd_rows *s, int threads)
         int64_t blocks = divide_up(divide_up(all, tiles), threads) * threads;
         return most(divide_up(divide_up(all, blocks), MR) * MR, LEAST_TILES);
     }
-    return most(least(tiles, divide_up(all, MANY_BLOCKS)), u > SMALL_FILTER ? LEAST_TILES : MR);
+    tiles = most(least(tiles, divide_up(all, MANY_BLOCKS)), u > SMALL_FILTER ? LEAST_TILES : MR);
+    int64_t even = divide_up(all, most(1, divide_up(all, tiles) / threads) * threads);
+    return even > tiles && even <= tiles * 3 / 2 ? even : tiles;
 }
 
 static int plan(const struct cpu *cpu, const struct problem *v, void *self,
@@ -147,7 +150,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     };
     s->v_tile = odd_lines(s->depth);
     s->u_past = s->f->points * s->depth * s->columns > LARGE_FILTER;
-    tiling_plan(&s->tiling, tiles_of_block(s, cpu->threads), s->u->MR);
+    tiling_plan(&s->tiling, tiles_of_block(s, cpu->threads), s->u->MR, cpu->threads);
 
     int64_t tiles = multiplied(s, s->tiling.block_tiles);
 

@@ -72,9 +72,9 @@ struct tile_block {
     int64_t tiles;
 };
 
-/* Fill what follows m for blocks of at most `tiles` (one row or part at least),
- * best a multiple of `multiple`. */
-void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple);
+/* Fill what follows m for blocks of at most `tiles` (one row or part at least), which are
+ * computed in groups of `multiple` by so many threads. */
+void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple, int threads);
 struct tile_block tiling_block(const struct tiling *v, int64_t block);
 
 /* The first pixel of d that tile i of a block covers, if all lie in the image; else NULL

@@ -99,7 +99,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->panels = divide_up(v->k, u->NR);
     s->c_stripes = s->chunks;
     s->k_stripes = s->panels;
-    tiling_plan(&s->tiling, cut(s), 1);
+    tiling_plan(&s->tiling, cut(s), 1, 1);     /* sums are of blocks: the same for all threads */
     int64_t tiles = s->tiling.block_tiles, stripes = s->c_stripes * s->k_stripes;
     s->slots = most(1, least(TASKS / stripes, s->tiling.blocks / SLOT_BLOCKS));
 

@@ -8,29 +8,27 @@
  *      . +---+---+--. . . .      zeros outside of the image
  *      . | 3 | 4 |5 .
  *
- * A block depends on shapes alone, and what it completes is one range of the
- * result's elements, or m of them. */
+ * What a block completes is one range of the result's elements, or m of them. */
 #include "winograd.h"
 
-/* How many rows of tiles: those that leave least of the last group of `multiple`
- * empty, and rather more. */
-static int64_t whole_rows(int64_t tiles_x, int64_t most_rows, int64_t multiple)
+/* How many rows of tiles: those that take threads the shortest time and leave least of
+ * groups empty, and rather more. */
+static int64_t whole_rows(int64_t tiles_x, int64_t rows, int64_t most_rows, int64_t multiple, int threads)
 {
-    double best = 0;
+    struct load best = { INT64_MAX, INT64_MAX };
     int64_t chosen = 1;
 
-    for (int64_t rows = 1; rows <= most_rows; rows++) {
-        int64_t tiles = rows * tiles_x;
-        double used = (double)tiles / (double)(divide_up(tiles, multiple) * multiple);
-        if (used >= best - 1e-9) {
-            best = used;
-            chosen = rows;
+    for (int64_t i = divide_up(most_rows, 2); i <= most_rows; i++) {
+        struct load load = load_of(rows, i, tiles_x, multiple, threads);
+        if (!lighter(&best, &load)) {
+            best = load;
+            chosen = i;
         }
     }
     return chosen;
 }
 
-void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple)
+void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple, int threads)
 {
     v->tiles_y = divide_up(v->out_h, v->m);
     v->tiles_x = divide_up(v->out_w, v->m);
@@ -40,7 +38,7 @@ void tiling_plan(struct tiling *v, int64_t tiles, int64_t multiple)
         v->block_rows = 1;
         v->block_columns = least(divide_up(part, multiple) * multiple, v->tiles_x);
     } else {
-        v->block_rows = whole_rows(v->tiles_x, least(tiles / v->tiles_x, rows), multiple);
+        v->block_rows = whole_rows(v->tiles_x, rows, least(tiles / v->tiles_x, rows), multiple, threads);
         v->block_columns = v->tiles_x;
     }
     v->block_tiles = v->block_rows * v->block_columns;
