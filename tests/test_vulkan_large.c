@@ -22,6 +22,7 @@ static const struct { const char *name; int64_t count; } results[] = {
     { "the largest over images", IMAGE }, { "a group that reads across", N * IMAGE },
     { "random numbers", N * IMAGE }, { "turned", N * IMAGE }, { "rows times a matrix", ROWS * C },
     { "rows of a table", PICKED * WIDTH }, { "rows added to a table", TABLE },
+    { "rows behind a table", TABLE + PICKED * WIDTH },
 };
 enum { RESULTS = COUNT(results) };
 
@@ -58,6 +59,7 @@ static int build(ebm_graph *g, ebm_val *y)
     y[n++] = ebm_matmul(g, t, m, false, false);
     y[n++] = ebm_gather(g, t, index);
     y[n++] = ebm_scatter(g, y[12], index, ROWS);
+    y[n++] = ebm_concat(g, 0, 2, (const ebm_val[]){ t, y[12] });
     y[n++] = ebm_assign(g, ebm_state(g, "x", EBM_F32, 4, image, normal),
                         ebm_add(g, ebm_scale(g, x, 0.5), ebm_tanh(g, x)));
     y[n++] = ebm_assign(g, ebm_state(g, "t", EBM_F32, 2, table, normal),

@@ -75,16 +75,22 @@ static int emit_box(const struct lowering *l, struct span from, const struct sha
     return draft_emit(l->program, &d);
 }
 
-/* Does the part of a CONCAT lie where it belongs? */
-static bool in_place(const struct lowering *l, const struct span *from, int64_t before)
+/* Where a part of a CONCAT belongs, if its elements lie side by side there. */
+static bool set_part(const struct lowering *l, int64_t before, struct span *part)
 {
+    const struct node *y = l->node;
     int64_t stride[EBM_MAX_RANK];
 
-    strides_of(&l->node->shape, stride);
-    return from->buffer == l->out.buffer
-        && from->offset == l->out.offset + (size_t)(before * stride[l->node->attr.axis]) * type_size(l->node->type);
+    for (int a = 0; a < y->attr.axis; a++)
+        if (y->shape.n[a] != 1)
+            return false;
+    strides_of(&y->shape, stride);
+    part->buffer = l->out.buffer;
+    part->offset = l->out.offset + (size_t)(before * stride[y->attr.axis]) * type_size(y->type);
+    return true;
 }
 
+/* Parts that lie there already are not copied. */
 int lower_move(const struct lowering *l)
 {
     int64_t before = 0;
@@ -94,8 +100,8 @@ int lower_move(const struct lowering *l)
     for (int i = 0; i < l->n_in; i++) {
         const struct shape *x = &node_of(l->graph, operand(l->node, i))->shape;
         struct span from = span_at(l->program, &l->step->in[i],
-                                   (size_t)shape_count(x) * type_size(l->node->type));
-        int rc = in_place(l, &from, before) ? EBM_OK : emit_box(l, from, x, before);
+                                   (size_t)shape_count(x) * type_size(l->node->type)), part = from;
+        int rc = set_part(l, before, &part) ? emit_copy(l->program, from, part) : emit_box(l, from, x, before);
         if (rc < 0)
             return rc;
         before += x->n[l->node->attr.axis];
