@@ -373,7 +373,7 @@ static void test_matrices(ebm_backend *backend)
     static const struct { double a, b; } sizes[] = { { 1, 1 }, { 1e-20, 1e21 }, { 1e30, 1e-30 }, { 1e15, 1e10 } };
     struct vk *vk = (struct vk *)backend;
 
-    if (!vk->matrix.m) {
+    if (matrix_check(vk) < 0 || !vk->matrix.m) {
         tap_skip("the build or the device has no cooperative matrices");
         return;
     }

@@ -62,6 +62,18 @@ mv run whole
 ls cache/vulkan-*.bin >again 2>/dev/null
 ok $? 'leaves its pipelines in the cache'
 
+# --- a GPU that does not open, and another ---
+EBM_VULKAN_GPUS=2 EBM_VULKAN_FAULT=CreateDevice:1:-3once
+export EBM_VULKAN_GPUS EBM_VULKAN_FAULT
+with "$faults" exits 0 'where the best GPU does not open, the next serves' \
+    ebm-train --recipe ./tiny.recipe --out second --seed 7 --steps 1 -b vulkan
+says '(another: vulkan: opening the device: error -3)'
+EBM_VULKAN_FAULT=CreateDevice:1:-3
+with "$faults" exits 6 'where none does' ebm-train --recipe ./tiny.recipe --out third --seed 7 -b vulkan
+says 'opening the device'
+unset EBM_VULKAN_GPUS EBM_VULKAN_FAULT
+rm -rf second
+
 # --- how work is submitted ---
 # counted NAME: of the last run with EBM_VULKAN_COUNTS
 counted() {

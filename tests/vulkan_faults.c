@@ -4,8 +4,10 @@
  *
  * It hands every call on to the library that EBM_REAL_VULKAN names, but counts
  * those below.  EBM_VULKAN_FAULT=function:n:result makes the n-th call of this
- * function, and all later ones, return `result` (a VkResult); "drop" for
- * QueueSubmit signals the fence and does nothing, as some drivers do.
+ * function, and all later ones, return `result` (a VkResult; "-3once": it alone); "drop"
+ * for QueueSubmit signals the fence and does nothing, as some drivers do.
+ *
+ * EBM_VULKAN_GPUS: each device is there twice, and says that it is an integrated GPU.
  *
  * EBM_VULKAN_BUDGET=bytes: the device tells by VK_EXT_memory_budget that it has so
  * many left.
@@ -23,7 +25,7 @@
 #include <string.h>
 #include <vulkan/vulkan_core.h>
 
-static struct { char function[40]; long at, calls; int result; bool drop, told; } fault;
+static struct { char function[40]; long at, calls; int result; bool drop, once, told; } fault;
 static PFN_vkGetInstanceProcAddr real_instance;
 static PFN_vkGetDeviceProcAddr real_device;
 
@@ -33,15 +35,18 @@ static void read_environment(void)
     char result[20];
 
     fault.told = true;
+    dlopen("libvulkan.so.1", RTLD_NOW);      /* this one: calls are counted on when it is opened again */
     if (!text || sscanf(text, "%39[^:]:%ld:%19s", fault.function, &fault.at, result) != 3)
         return;
     fault.drop = strcmp(result, "drop") == 0;
+    fault.once = strstr(result, "once") != NULL;
     fault.result = atoi(result);
 }
 
 static bool fails(const char *function)
 {
-    return fault.at && strcmp(fault.function, function) == 0 && ++fault.calls >= fault.at;
+    return fault.at && strcmp(fault.function, function) == 0 && ++fault.calls >= fault.at
+        && (!fault.once || fault.calls == fault.at);
 }
 
 #define WRAP(name, parameters, ...) \
@@ -115,6 +120,25 @@ static VKAPI_ATTR VkResult VKAPI_CALL EnumerateDeviceExtensionProperties(VkPhysi
     return VK_SUCCESS;
 }
 
+static PFN_vkEnumeratePhysicalDevices real_EnumeratePhysicalDevices;
+static VKAPI_ATTR VkResult VKAPI_CALL EnumeratePhysicalDevices(VkInstance instance, uint32_t *n, VkPhysicalDevice *list)
+{
+    uint32_t most = *n;
+    VkResult result = real_EnumeratePhysicalDevices(instance, n, list);
+
+    for (uint32_t i = 0, all = *n; getenv("EBM_VULKAN_GPUS") && list && i < all && *n < most; i++)
+        list[(*n)++] = list[i];
+    return result;
+}
+
+static PFN_vkGetPhysicalDeviceProperties2 real_GetPhysicalDeviceProperties2;
+static VKAPI_ATTR void VKAPI_CALL GetPhysicalDeviceProperties2(VkPhysicalDevice p, VkPhysicalDeviceProperties2 *of)
+{
+    real_GetPhysicalDeviceProperties2(p, of);
+    if (getenv("EBM_VULKAN_GPUS"))
+        of->properties.deviceType = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+}
+
 static PFN_vkGetPhysicalDeviceMemoryProperties2 real_GetPhysicalDeviceMemoryProperties2;
 static VKAPI_ATTR void VKAPI_CALL GetPhysicalDeviceMemoryProperties2(VkPhysicalDevice p,
                                                                      VkPhysicalDeviceMemoryProperties2 *m)
@@ -152,7 +176,7 @@ static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
     OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
     OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
     OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice) OURS(ResetFences)
-    OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
+    OURS(EnumeratePhysicalDevices) OURS(GetPhysicalDeviceProperties2) OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
     return NULL;
 }
 

@@ -86,12 +86,12 @@ int device_count(struct vk *vk)
     return (int)count;
 }
 
-/* The device with this number, or the best. */
+/* The device with this number, or the best that was not tried. */
 static int choose(struct vk *vk, const char *device)
 {
     VkPhysicalDevice list[DEVICES_MAX];
     VkPhysicalDeviceMaintenance3Properties more;
-    uint32_t count;
+    uint32_t count, number = 0;
     int best = 0, rc = enumerate(vk, list, &count);
 
     if (rc < 0)
@@ -109,14 +109,16 @@ static int choose(struct vk *vk, const char *device)
     }
     for (uint32_t i = 0; i < count; i++) {
         int rank = rank_of(properties_of(vk, list[i], &more).deviceType);
-        if (rank > best) {
+        if (rank > best && !(vk->tried >> i & 1)) {
             best = rank;
-            vk->physical = list[i];
+            number = i;
         }
     }
     if (!best)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, count ? "vulkan: no GPU, only a processor that plays "
                         "one (vulkan:0 names it)" : "vulkan: no device");
+    vk->tried |= UINT64_C(1) << number;
+    vk->physical = list[number];
     return EBM_OK;
 }
 
@@ -231,6 +233,7 @@ static int new_device(struct vk *vk)
 int device_open(struct vk *vk, const char *device)
 {
     VkPhysicalDeviceMaintenance3Properties more;
+    char matrices[60] = "";
     int rc;
 
     if ((rc = choose(vk, device)) < 0 || (rc = find_queue(vk)) < 0)
@@ -248,9 +251,12 @@ int device_open(struct vk *vk, const char *device)
         vk->winograd.share = 0;
     vk->base.piece = vk->limits.piece;
     memcpy(vk->uuid, p.pipelineCacheUUID, sizeof vk->uuid);
-    snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s",
+    if (vk->matrix.m)
+        snprintf(matrices, sizeof matrices, ", matrices of %ux%ux%u for bf16", (unsigned)vk->matrix.m,
+                 (unsigned)vk->matrix.n, (unsigned)vk->matrix.k);
+    snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s%s",
              p.deviceName, (unsigned)VK_API_VERSION_MAJOR(p.apiVersion),
-             (unsigned)VK_API_VERSION_MINOR(p.apiVersion), vk->shared ? ", shared memory" : "");
+             (unsigned)VK_API_VERSION_MINOR(p.apiVersion), vk->shared ? ", shared memory" : "", matrices);
     return new_device(vk);
 }
 

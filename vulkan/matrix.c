@@ -5,11 +5,11 @@
  *
  * VK_KHR_cooperative_matrix: the subgroups of a workgroup multiply matrices of float16
  * and add in float32, several times as fast as invocations do.  Only precision bf16
- * uses them.  Where the compiler of shaders, the headers, the device or a trial say no,
+ * uses them, so no other run meets a driver's faults: the trial is before the first plan
+ * of bf16.  Where the compiler of shaders, the headers, the device or the trial say no,
  * products are done without. */
 #include "config.h"
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 #include "lower.h"
 
@@ -115,7 +115,7 @@ int matrix_find(struct vk *vk, const VkPhysicalDeviceProperties *p)
     if (list(vk->physical, &n, kinds) < 0)
         return EBM_OK;
     for (uint32_t i = 0; i < n; i++) {
-        struct matrices x = { kinds[i].MSize, kinds[i].NSize, kinds[i].KSize, 0, 0 };
+        struct matrices x = { .m = kinds[i].MSize, .n = kinds[i].NSize, .k = kinds[i].KSize };
         if (suits(&kinds[i]) && x.m * x.n * x.k > best && share(subgroups, &x)) {
             best = x.m * x.n * x.k;
             vk->matrix = x;
@@ -209,20 +209,19 @@ static bool is_right(const struct trial *t)
 int matrix_check(struct vk *vk)
 {
     struct trial *t;
-    char *end = vk->base.description + strlen(vk->base.description);
 
-    if (!vk->matrix.m)
+    if (!vk->matrix.m || vk->matrix.tried)
         return EBM_OK;
+    vk->matrix.tried = true;
     if (!(t = mem_new(vk->ctx, 1, sizeof *t)))
         return EBM_ERR_NOMEM;
     set_operands(t);
     int rc = run_trial(vk, t);
-    if (rc < 0 || !is_right(t))
-        vk->matrix = (struct matrices){ 0 };
-    else
-        snprintf(end, sizeof vk->base.description - (size_t)(end - vk->base.description),
-                 ", matrices of %ux%ux%u for bf16", (unsigned)vk->matrix.m, (unsigned)vk->matrix.n,
-                 (unsigned)vk->matrix.k);
+    if (rc < 0 || !is_right(t)) {
+        vk->matrix = (struct matrices){ .tried = true };
+        ebm_note(vk->ctx, EBM_LOG_WARN, "vulkan: cooperative matrices %s: precision bf16 goes without",
+                 rc < 0 ? "do not run" : "compute wrongly");
+    }
     mem_free(vk->ctx, t);
     return vk->lost || rc == EBM_ERR_NOMEM ? rc : EBM_OK;
 }

@@ -95,6 +95,7 @@ struct vk {
     void *library;
     struct vk_functions f;
     VkInstance instance;
+    uint64_t tried;          /* devices, by number, when the best is looked for */
     VkPhysicalDevice physical;
     VkDevice device;
     VkQueue queue;
@@ -124,6 +125,7 @@ struct vk {
     struct matrices {        /* cooperative ones, of float16 into float32; see gemm_matrix.comp */
         uint32_t m, n, k;    /* their sizes; 0: none */
         uint32_t down, across;           /* of a tile's, those of a subgroup */
+        bool tried;
     } matrix;
     bool budget;             /* VK_EXT_memory_budget is there */
     bool shared;             /* the host sees the device's memory: no staging */
@@ -159,7 +161,7 @@ void device_close(struct vk *vk);
 int device_has(struct vk *vk, const char *extension, bool *has);
 
 /* matrix.c.  matrix_find() sets vk->matrix, matrix_open() opens the device with what
- * they need, matrix_check() forgets them if they compute wrongly. */
+ * they need, matrix_check() tries them, once, and forgets them if they compute wrongly. */
 enum { MATRIX_TILE = 64 };               /* a workgroup's, in rows and columns */
 int matrix_find(struct vk *vk, const VkPhysicalDeviceProperties *p);
 VkResult matrix_open(struct vk *vk, VkDeviceCreateInfo *info);

@@ -1,6 +1,7 @@
 /* vulkan.c - the Vulkan backend: opening a device, compiling a plan, running it.
  *
  * SPDX-License-Identifier: ISC */
+#include <stdio.h>
 #include <string.h>
 #include "lower.h"
 #include "store.h"
@@ -138,9 +139,12 @@ static int measure(ebm_backend *base, const struct plan *plan, size_t *arena, si
 {
     struct vk *vk = (struct vk *)base;
     struct extra least = { 0 }, most = { 0 };
-    int rc = dry_run(vk, plan, &nothing, &least);
+    int rc = plan->precision == EBM_BF16 ? matrix_check(vk) : EBM_OK;
 
     *wish = 0;
+    if (rc < 0)
+        return rc;
+    rc = dry_run(vk, plan, &nothing, &least);
     if (least.too_large) {
         *arena = SIZE_MAX;
         return EBM_OK;
@@ -267,22 +271,46 @@ int vulkan_count(ebm_context *ctx)
     return rc < 0 ? 0 : rc;
 }
 
-int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)
+/* tried: devices not to be chosen, and then the one that was, too. */
+static int open_one(ebm_context *ctx, const char *device, uint64_t *tried, ebm_backend **backend)
 {
     struct vk *vk = mem_new(ctx, 1, sizeof *vk);
     int rc;
 
-    (void)threads;
-    *backend = NULL;
     if (!vk)
         return EBM_ERR_NOMEM;
     vk->base.v = &vtable;
     vk->base.ctx = vk->ctx = ctx;
+    vk->tried = *tried;
     if ((rc = loader_open(vk)) < 0 || (rc = device_open(vk, device)) < 0 || (rc = memory_open(vk)) < 0
-        || (rc = pipe_open(vk)) < 0 || (rc = selftest(vk)) < 0 || (rc = matrix_check(vk)) < 0) {
+        || (rc = pipe_open(vk)) < 0 || (rc = selftest(vk)) < 0) {
+        *tried = vk->tried;
         vulkan_close(&vk->base);
         return rc;
     }
     *backend = &vk->base;
+    return EBM_OK;
+}
+
+/* Where the best does not open, the next best may; what was wrong is told. */
+int vulkan_open(ebm_context *ctx, const char *device, int threads, ebm_backend **backend)
+{
+    char why[DESCRIPTION];
+    uint64_t tried = 0, before;
+    int first, rc;
+
+    (void)threads;
+    *backend = NULL;
+    if ((first = rc = open_one(ctx, device, &tried, backend)) >= 0)
+        return rc;
+    snprintf(why, sizeof why, "%s", ebm_message(ctx));
+    do {
+        before = tried;
+        rc = tried ? open_one(ctx, device, &tried, backend) : rc;
+    } while (rc < 0 && tried != before);
+    if (rc < 0)
+        return ebm_fail(ctx, first, "%s", why);
+    char *end = (*backend)->description + strlen((*backend)->description);
+    snprintf(end, DESCRIPTION - (size_t)(end - (*backend)->description), " (another: %s)", why);
     return EBM_OK;
 }
