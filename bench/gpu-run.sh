@@ -6,7 +6,8 @@
 #     ./run [DEVICE [NAME]]     DEVICE: vulkan:0 if not given; NAME: of benchmarks
 #
 # Prints what there is, whether operations are right, a short training and its
-# samples, and times; beside PyTorch on the same GPU, if python3 has it.
+# samples, and times; beside PyTorch, if python3 has it: on the same GPU, if it knows CUDA,
+# and it says on what.
 cd "$(dirname "$0")" || exit 99
 here=$(pwd)
 device=${1:-vulkan:0} name=$2
@@ -44,7 +45,7 @@ each() {
 
 section 'devices'
 bin/ebm-devices
-if ! bin/ebm-devices | grep -q "^$device"; then
+if ! bin/ebm-devices | grep -q "^$device "; then
     echo "there is no $device here"
     exit 1
 fi
@@ -56,6 +57,8 @@ if [ "$device" = vulkan:0 ]; then
     tested 'beside the CPU' tests/test_vulkan
     tested 'contractions' tests/test_vulkan_contract
     tested 'large operands' tests/test_vulkan_large
+else
+    echo 'other tests know vulkan:0 alone'
 fi
 section 'a training and its samples'
 rm -rf trial
@@ -78,10 +81,11 @@ if [ -z "$name" ]; then
     bench/work 2 5 'conv 3x3'
     EBM_EXACT=1 bench/work 2 5 'conv 3x3'
 fi
-if python3 -c 'import torch, numpy' 2>/dev/null; then
-    section 'beside PyTorch'
+if torch=$(python3 -c 'import numpy, torch
+print(torch.cuda.get_device_name() if torch.cuda.is_available() else "the processor: it knows no GPU here")' 2>log); then
+    section "beside PyTorch on $torch"
     each python3 bench/torch_work.py bench/work 2 5
 else
-    echo 'no PyTorch here to compare with'
+    printf '\n== beside PyTorch: left out: %s\n' "$(tail -n 1 log)"
 fi
 exit $failed
