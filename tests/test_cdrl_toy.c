@@ -9,6 +9,7 @@
 #include "ebm.h"
 #include "io.h"
 #include "run.h"
+#include "source.h"
 #include "tap.h"
 
 #define ROOT "test_cdrl_toy.tmp"
@@ -109,10 +110,8 @@ int main(void)
 {
     ebm_context *ctx;
     ebm_backend *backend;
-    char recipes[300];
 
-    snprintf(recipes, sizeof recipes, "%s/recipes", getenv("srcdir") ? getenv("srcdir") : ".");
-    setenv("EBM_RECIPE_DIR", recipes, 0);
+    use_source_folders();
     if (ebm_context_new(NULL, &ctx) < 0 || ebm_backend_open(ctx, "cpu", 1, &backend) < 0)
         return 99;
     run_remove(ctx, ROOT);

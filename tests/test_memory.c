@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "source.h"
 #include "tap.h"
 
 static const double ERROR = 0.05;
@@ -170,12 +171,9 @@ static void test_parts(void)
 
 int main(void)
 {
-    const char *srcdir = getenv("srcdir") ? getenv("srcdir") : ".";
-    char text[1000], folder[COMMAND_SIZE];
-    snprintf(folder, sizeof folder, "%s/recipes", srcdir);
-    setenv("EBM_RECIPE_DIR", folder, 0);
-    snprintf(folder, sizeof folder, "%s/data", srcdir);
-    setenv("EBM_DATA_DIR", folder, 0);
+    char text[1000];
+
+    use_source_folders();
     setenv("OMP_WAIT_POLICY", "passive", 0);
 #ifdef __SANITIZE_ADDRESS__
     tap_skip_all("the address sanitizer takes memory of its own");

@@ -13,6 +13,7 @@
 
 #include "../vulkan/vk.h"
 #include "device.h"
+#include "source.h"
 #include "tap.h"
 #include "train.h"
 
@@ -62,6 +63,7 @@ int main(void)
 
     if (ebm_context_new(NULL, &ctx) < 0)
         return 99;
+    use_source_folders();
     for (int minimal = 0; minimal < 2; minimal++) {
         if (minimal)
             setenv("EBM_VULKAN_LIMITS", "minimum", 1);
