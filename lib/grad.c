@@ -72,6 +72,10 @@ RULE(mul)
 {
     ebm_val a = A, b = B;
 
+    if (a == b) {
+        add_grad(s, a, ebm_mul(G, ebm_scale(G, dy, 2), a));
+        return;
+    }
     add_grad(s, a, ebm_mul(G, dy, b));
     add_grad(s, b, ebm_mul(G, dy, a));
 }

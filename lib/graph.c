@@ -197,6 +197,11 @@ static int32_t *find_bucket(const ebm_graph *g, const struct node *n)
     return &g->buckets[at];
 }
 
+ebm_val graph_find(const ebm_graph *g, const struct node *n)
+{
+    return *find_bucket(g, n);
+}
+
 static bool grow(ebm_graph *g)
 {
     if (g->count == g->capacity) {

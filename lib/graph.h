@@ -101,6 +101,8 @@ const char *shape_text(const struct shape *s, char *text);
 ebm_val graph_node(ebm_graph *g, enum op op, enum ebm_type type,
                    const struct shape *shape, int n, const ebm_val *in,
                    const union attr *attr);
+/* The node that is equal to this one, or 0. */
+ebm_val graph_find(const ebm_graph *g, const struct node *n);
 /* Another graph on the same store, with the same feeds and no values. */
 int graph_like(const ebm_graph *g, ebm_graph **like);
 /* From now on nodes are made anew, also where there is an equal one. */

@@ -155,6 +155,8 @@ static ebm_val simplify_binary(ebm_graph *g, const struct node *n)
         }
         if (is_const(g, b, &v) && node_of(g, a)->op == OP_NEG)
             return ebm_mul(g, node_of(g, a)->in[0], build_const(g, &n->shape, -v));
+        if (is_const(g, b, &v) && node_of(g, a)->op == OP_BROADCAST)  /* fewer are multiplied */
+            return ebm_broadcast(g, ebm_scale(g, node_of(g, a)->in[0], v), n->shape.rank, n->shape.n);
         return node_of(g, b)->op == OP_CONST ? scale_choice(g, a, b) : 0;
     case OP_DIV:
         if (is_value(g, a, 0)) return build_const(g, &n->shape, 0);
@@ -260,6 +262,74 @@ static ebm_val simplify_move(ebm_graph *g, const struct node *n)
     }
 }
 
+/* ---- sums that are known in part ----
+ *
+ * sum ((x - m) f + dy k) = f (sum x - N m) + k sum dy, where f, k and m do not vary along what
+ * is summed and the sum of x is taken anyway.  Gradients of normalisations have such a sum of
+ * all that they are but for a mean, which therefore need not be there before it is whole. */
+
+/* What a value is that does not vary along the axes summed over, in the sum's shape; 0: it
+ * does, or is neither constant nor BROADCAST. */
+static ebm_val along(ebm_graph *g, ebm_val a, const struct shape *sum)
+{
+    const struct node *n = node_of(g, a);
+
+    if (n->op == OP_CONST)
+        return build_const(g, sum, (double)n->attr.value);
+    if (n->op != OP_BROADCAST)
+        return 0;
+    const struct shape *from = &node_of(g, n->in[0])->shape;
+    for (int i = 0; i < sum->rank; i++)
+        if (from->n[i] != 1 && from->n[i] != sum->n[i])
+            return 0;
+    return ebm_broadcast(g, n->in[0], sum->rank, sum->n);
+}
+
+/* a = rest * factor, a factor that does not vary. */
+static bool factor_of(ebm_graph *g, ebm_val a, const struct shape *sum, ebm_val *rest, ebm_val *factor)
+{
+    const ebm_val in[2] = { node_of(g, a)->in[0], node_of(g, a)->in[1] };
+
+    for (int i = 0; i < 2 && node_of(g, a)->op == OP_MUL; i++)
+        if ((*factor = along(g, in[i], sum))) {
+            *rest = in[1 - i];
+            return true;
+        }
+    return false;
+}
+
+/* The sum (a node but for its operand) of x - m from that of x, or of x itself; 0: x is not
+ * summed. */
+static ebm_val sum_taken(ebm_graph *g, const struct node *sum, ebm_val a)
+{
+    const enum op op = node_of(g, a)->op;
+    const ebm_val in[2] = { node_of(g, a)->in[0], node_of(g, a)->in[1] };
+    const double count = (double)(shape_count(&node_of(g, a)->shape) / shape_count(&sum->shape));
+    struct node other = *sum;
+
+    other.in[0] = op == OP_SUB ? in[0] : a;
+    ebm_val x = graph_find(g, &other), m = x && op == OP_SUB ? along(g, in[1], &sum->shape) : 0;
+    return op != OP_SUB ? x : m ? ebm_sub(g, x, ebm_scale(g, m, count)) : 0;
+}
+
+static ebm_val sum_known_in_part(ebm_graph *g, const struct node *sum)
+{
+    const struct node *from = node_of(g, sum->in[0]);
+    const ebm_val term[2] = { from->in[0], from->in[1] };
+    ebm_val rest[2], factor[2];
+
+    if (from->op != OP_ADD || !factor_of(g, term[0], &sum->shape, &rest[0], &factor[0])
+        || !factor_of(g, term[1], &sum->shape, &rest[1], &factor[1]))
+        return 0;
+    for (int i = 0; i < 2; i++) {
+        ebm_val taken = sum_taken(g, sum, rest[i]);
+        if (taken)
+            return ebm_add(g, ebm_mul(g, taken, factor[i]),
+                           ebm_mul(g, ebm_sum(g, rest[1 - i], sum->attr.axes), factor[1 - i]));
+    }
+    return 0;
+}
+
 static ebm_val simplify_reduce(ebm_graph *g, const struct node *n)
 {
     const struct node *from = node_of(g, n->in[0]);
@@ -275,7 +345,7 @@ static ebm_val simplify_reduce(ebm_graph *g, const struct node *n)
         return ebm_neg(g, ebm_sum(g, from->in[0], n->attr.axes));
     if (n->op == OP_SUM && from->op == OP_SUM)
         return ebm_sum(g, from->in[0], from->attr.axes | n->attr.axes);
-    return 0;
+    return n->op == OP_SUM ? sum_known_in_part(g, n) : 0;
 }
 
 /* Linear in each operand: zero if one is. */

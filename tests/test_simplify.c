@@ -119,6 +119,32 @@ static bool choices_merge(ebm_store *store, bool more)
     return one;
 }
 
+/* The sum of x is taken, and so is that of t = (x - m) f + w k. */
+static bool sum_splits(ebm_store *store, bool varies)
+{
+    const int64_t shape[] = { 3, 4, 5 }, few[] = { 3, 1, 5 }, row[] = { 3, 4, 1 };
+    double s[2][3 * 5];
+    bool good = true;
+
+    for (int k = 0; k < 2; k++) {
+        struct trial t;
+        off = k;
+        trial_open(&t, store, 8);
+        ebm_val x = trial_input(&t, EBM_F32, 3, shape, -1, 1), w = trial_input(&t, EBM_F32, 3, shape, -1, 1);
+        ebm_val f = trial_input(&t, EBM_F32, 3, varies ? row : few, -1, 1), m = ebm_mean(t.g, x, 2);
+        ebm_val factor = trial_input(&t, EBM_F32, 3, few, -1, 1);
+        ebm_val sum = ebm_sum(t.g, ebm_add(t.g, ebm_mul(t.g, ebm_sub(t.g, x, m), f), ebm_mul(t.g, w, factor)), 2);
+        struct oracle *o = trial_oracle(&t);
+        memcpy(s[k], oracle_value(o, sum), sizeof s[k]);
+        oracle_free(o);
+        good &= (node_of(t.g, sum)->op == OP_SUM) == (off || varies);
+        trial_close(&t);
+    }
+    for (size_t i = 0; i < COUNT(s[0]); i++)
+        good &= fabs(s[0][i] - s[1][i]) <= TOLERANCE;
+    return good;
+}
+
 /* What a claim is about: case i of an operation, or a random graph. */
 static bool build(struct trial *t, enum op op, int i, struct values *v)
 {
@@ -192,6 +218,14 @@ int main(void)
             return 99;
         tap_ok(choices_merge(store, more), "the gradient of a leaky ReLU%s is one choice",
                more ? " and of more" : "");
+        ebm_store_free(store);
+    }
+    for (int varies = 0; varies < 2; varies++) {
+        ebm_store *store;
+        if (ebm_store_new(&nothing, &store) < 0)
+            return 99;
+        tap_ok(sum_splits(store, varies), "a sum known in part is %s",
+               varies ? "taken where a factor varies" : "that of the other part, and what is known");
         ebm_store_free(store);
     }
     ebm_context_free(ctx);
