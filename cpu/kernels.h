@@ -29,6 +29,9 @@ struct tapped { int64_t at; float weight; };
 /* The pixels of a window. */
 struct panes { int64_t rows, columns, down, along; };
 
+/* Sums of a, and of its squares about the mean; sums of b, and of b times a less that mean. */
+struct moments { double *sum, *square, *other, *product; };
+
 struct kernels {
     const char *name;                              /* "avx512" */
     ew_loop *loop[EW_COUNT][EW_KINDS];             /* those that an operation can have */
@@ -59,10 +62,10 @@ struct kernels {
     float (*amax)(const float *a, int64_t n);
     void (*sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
     void (*amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
-    /* Moments, to which `seen` terms have gone before: sums, and squares about the means. */
-    void (*moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n);
-    void (*moments_rows)(double *sum, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
-                         int64_t n);
+    /* Moments of a and, where it is not NULL, b, to which `seen` terms have gone before. */
+    void (*moments)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t n);
+    void (*moments_rows)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t ld,
+                         int64_t rows, int64_t n);
     /* fold: d[r] = what acc[r n] ... acc[r n + n-1] add up to. */
     void (*fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
     void (*fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
@@ -91,9 +94,9 @@ void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);
 float NAME(amax)(const float *a, int64_t n);
 void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
-void NAME(moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n);
-void NAME(moments_rows)(double *sum, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
-                        int64_t n);
+void NAME(moments)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t n);
+void NAME(moments_rows)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t ld,
+                        int64_t rows, int64_t n);
 void NAME(amax_rows)(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n);
 void NAME(fold_sum)(float *d, const double *acc, int64_t rows, int64_t n);
 void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
@@ -135,8 +138,18 @@ void NAME(fold_max)(float *d, const float *acc, int64_t rows, int64_t n);
 #define UNROLLED
 #endif
 
-/* Moments of n terms: their sum, and the sum of squares about their mean.  Those of two
- * sets become one's (Chan, Golub and LeVeque 1979). */
+/* Moments of n and of n2 terms become one set's (Chan, Golub and LeVeque 1979): sums, and those
+ * of squares about the mean; before that, while `sum` is that of n terms, sums of another array
+ * and of its products with what is off the mean. */
+static inline void join_products(double *other, double *product, double sum, int64_t n, double other2,
+                                 double product2, double sum2, int64_t n2)
+{
+    double d = n ? sum2 / (double)n2 - sum / (double)n : 0;
+
+    *product += product2 + d * (((double)n * other2 - (double)n2 * *other) / (double)(n + n2));
+    *other += other2;
+}
+
 static inline void join_moments(double *sum, double *square, int64_t n, double sum2, double square2, int64_t n2)
 {
     double d = n ? sum2 / (double)n2 - *sum / (double)n : 0;

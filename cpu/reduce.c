@@ -34,7 +34,8 @@ struct loop {
 
 struct reduce {
     bool sum, row_reduced;
-    bool moments;                /* behind the sums' accumulators are the squares about the means */
+    int moments;                 /* accumulators of a sum, one array of them after the other: 1; 2, */
+                                 /* squares about the mean too; 4, with operand 1: struct moments */
     struct loop kept, terms;     /* outer axes of either kind */
     int64_t row, row_cut;        /* elements of the innermost axis; per unit */
     int64_t whole;               /* a long row's elements, cut into terms; or 0 */
@@ -71,10 +72,13 @@ union accumulator {
     char *bytes;
 };
 
-/* Where the squares are that belong to a sum. */
-static double *square_of(const struct reduce *r, double *sum)
+/* The accumulators from here on. */
+static struct moments moments_at(const struct reduce *r, double *sum)
 {
-    return sum + r->sums * r->splits;
+    const int64_t all = r->sums * r->splits;
+
+    return (struct moments){ sum, sum + all, r->moments > 2 ? sum + 2 * all : NULL,
+                             r->moments > 2 ? sum + 3 * all : NULL };
 }
 
 /* Elements of a cell's terms [first,last). */
@@ -87,9 +91,10 @@ static int64_t elements_of(const struct reduce *r, int64_t first, int64_t last)
 
 /* Terms [first,last) of a cell, columns [c, c+n) of its rows; runs of terms a
  * stride apart go to the kernel at once. */
-static void add_rows(const struct kernels *k, const struct reduce *r, const float *a,
+static void add_rows(const struct kernels *k, const struct reduce *r, const float *a, const float *b,
                      union accumulator acc, int64_t first, int64_t last, int64_t n)
 {
+    const struct moments m = moments_at(r, acc.sum);
     const struct loop *l = &r->terms;
     int64_t inner = l->n[l->rank - 1], ld = l->stride[l->rank - 1];
     const int64_t begin = first;
@@ -98,9 +103,10 @@ static void add_rows(const struct kernels *k, const struct reduce *r, const floa
         int64_t rows = inner - first % inner;
         if (rows > last - first)
             rows = last - first;
-        const float *at = a + offset_of(l, first);
-        if (r->moments)
-            k->moments_rows(acc.sum, square_of(r, acc.sum), first - begin, at, ld, rows, n);
+        const int64_t offset = offset_of(l, first);
+        const float *at = a + offset;
+        if (r->moments > 1)
+            k->moments_rows(&m, first - begin, at, b ? b + offset : NULL, ld, rows, n);
         else if (r->sum)
             k->sum_rows(acc.sum, at, ld, rows, n);
         else
@@ -109,14 +115,17 @@ static void add_rows(const struct kernels *k, const struct reduce *r, const floa
     }
 }
 
-static void add_runs(const struct kernels *k, const struct reduce *r, const float *a,
+static void add_runs(const struct kernels *k, const struct reduce *r, const float *a, const float *b,
                      union accumulator acc, int64_t first, int64_t last, int64_t n)
 {
+    const struct moments moments = moments_at(r, acc.sum);
+
     for (int64_t i = first; i < last; i++) {
-        const float *at = a + offset_of(&r->terms, i);
+        const int64_t offset = offset_of(&r->terms, i);
+        const float *at = a + offset;
         int64_t length = r->whole && r->whole - i * n < n ? r->whole - i * n : n;
-        if (r->moments) {
-            k->moments(acc.sum, square_of(r, acc.sum), (i - first) * n, at, length);
+        if (r->moments > 1) {
+            k->moments(&moments, (i - first) * n, at, b ? b + offset : NULL, length);
         } else if (r->sum) {
             *acc.sum += k->sum(at, length);
         } else {
@@ -145,23 +154,22 @@ static void run_unit(const struct cpu *cpu, const struct step_run *s, int64_t un
     int64_t c = cut * r->row_cut, n = r->row - c < r->row_cut ? r->row - c : r->row_cut;
     int64_t first = r->terms.count * split / r->splits;
     int64_t last = r->terms.count * (split + 1) / r->splits;
-    const float *a = (const float *)s->in[0] + offset_of(&r->kept, cell) + c;
+    const int64_t offset = offset_of(&r->kept, cell) + c;
+    const float *a = (const float *)s->in[0] + offset;
+    const float *b = r->moments > 2 ? (const float *)s->in[1] + offset : NULL;
     int64_t place = r->row_reduced ? cell : cell * r->row + c;
     int64_t count = r->row_reduced ? 1 : n;
     union accumulator acc;
 
     acc.bytes = s->scratch + (size_t)(split * r->sums + place) * size;
-    if (r->sum)
-        memset(acc.sum, 0, (size_t)count * size);
-    else
-        for (int64_t i = 0; i < count; i++)
-            acc.max[i] = -INFINITY;
-    if (r->moments)
-        memset(square_of(r, acc.sum), 0, (size_t)count * size);
+    for (int i = 0; r->sum && i < r->moments; i++)
+        memset(acc.sum + i * r->sums * r->splits, 0, (size_t)count * size);
+    for (int64_t i = 0; !r->sum && i < count; i++)
+        acc.max[i] = -INFINITY;
     if (r->row_reduced)
-        add_runs(cpu->kernels, r, a, acc, first, last, n);
+        add_runs(cpu->kernels, r, a, b, acc, first, last, n);
     else
-        add_rows(cpu->kernels, r, a, acc, first, last, n);
+        add_rows(cpu->kernels, r, a, b, acc, first, last, n);
     if (write)
         write_results(cpu->kernels, r, (float *)s->out + place / r->fold, acc, count);
 }
@@ -173,14 +181,16 @@ static void combine(const struct step_run *s)
     union accumulator acc;
 
     acc.bytes = s->scratch;
+    const struct moments m = moments_at(r, acc.sum);
     for (int64_t split = 1; split < r->splits; split++) {
         const int64_t from = r->terms.count * split / r->splits, to = r->terms.count * (split + 1) / r->splits;
         const int64_t before = elements_of(r, 0, from), here = elements_of(r, from, to);
         for (int64_t i = 0; i < r->sums; i++) {
             int64_t j = split * r->sums + i;
-            if (r->moments)
-                join_moments(&acc.sum[i], square_of(r, &acc.sum[i]), before,
-                             acc.sum[j], *square_of(r, &acc.sum[j]), here);
+            if (r->moments > 2)
+                join_products(&m.other[i], &m.product[i], m.sum[i], before, m.other[j], m.product[j], m.sum[j], here);
+            if (r->moments > 1)
+                join_moments(&m.sum[i], &m.square[i], before, m.sum[j], m.square[j], here);
             else if (r->sum)
                 acc.sum[i] += acc.sum[j];
             else if (acc.max[j] > acc.max[i] || acc.max[j] != acc.max[j])
@@ -245,37 +255,39 @@ void reduce_part(const struct cpu *cpu, const struct step_run *s, double *sums)
     reduce_finish_part(s, sums);
 }
 
-bool reduce_moments(struct step_run *s)
+bool reduce_moments(struct step_run *s, bool other)
 {
     struct reduce *r = s->own;
+    const int wanted = other ? 4 : 2;
 
-    if (!r->sum || r->fold > 1 || r->moments)
+    if (!r->sum || r->fold > 1)
         return false;
-    r->moments = true;
-    s->scratch_size *= 2;
+    if (r->moments < wanted) {
+        s->scratch_size = s->scratch_size / (size_t)r->moments * (size_t)wanted;
+        r->moments = wanted;
+    }
     return true;
 }
 
-/* The squares about m are those about the mean, and that of its distance for each. */
-void reduce_centre(const struct step_run *s, const float *m)
+int64_t reduce_results(const struct step_run *s)
+{
+    const struct reduce *r = s->own;
+
+    return r->sums / r->fold;
+}
+
+/* About a number other than the mean: what that is off, for each term. */
+void reduce_about(const struct step_run *s, enum about what, const float *centre, float *out)
 {
     const struct reduce *r = s->own;
     const double n = (double)elements_of(r, 0, r->terms.count);
-    double *sum = (double *)(void *)s->scratch, *square = square_of(r, sum);
+    const struct moments m = moments_at(r, (double *)(void *)s->scratch);
 
     for (int64_t i = 0; i < r->sums; i++) {
-        double d = sum[i] / n - m[i];
-        square[i] += n * d * d;
+        double d = what == ABOUT_NOTHING ? 0 : m.sum[i] / n - centre[i];
+        out[i] = (float)(what == ABOUT_SQUARES ? m.square[i] + n * d * d
+                         : what == ABOUT_PRODUCTS ? m.product[i] + d * m.other[i] : m.other[i]);
     }
-}
-
-void reduce_squares(const struct step_run *s, float *out)
-{
-    const struct reduce *r = s->own;
-    const double *square = square_of(r, (double *)(void *)s->scratch);
-
-    for (int64_t i = 0; i < r->sums; i++)
-        out[i] = (float)square[i];
 }
 
 static int64_t cell_size(const struct reduce *r)
@@ -319,6 +331,7 @@ int reduce_prepare(const struct cpu *cpu, struct step_run *s)
     s->own = r;
     s->run = reduce_run;
     r->sum = s->node.op == OP_SUM;
+    r->moments = 1;
     r->work = step;
     r->kept.count = r->terms.count = 1;
     for (int i = 0; i < x->rank; i++) {

@@ -98,6 +98,41 @@ LANE_INLINE void add_distances(float *e, float *ee, const float *centre, const f
     }
 }
 
+/* The same, the sums of b besides, and of its products with what a is off the centre. */
+LANE_INLINE void add_products(float *e, float *ee, float *y, float *ey, const float *centre, const float *a,
+                              const float *b, int64_t ld, int64_t rows, int64_t ahead, int64_t fetched)
+{
+    enum { FEW = 2 };                    /* vectors, five registers each */
+
+    for (int j = 0; j < WIDTH; j += FEW * VECTOR) {
+        const float *at = a + j, *other = b + j;
+        vec m[FEW], sum[FEW], square[FEW], with[FEW], product[FEW];
+        UNROLL for (int v = 0; v < FEW; v++) {
+            m[v] = load(centre + j + v * VECTOR);
+            sum[v] = square[v] = with[v] = product[v] = (vec){ 0 };
+        }
+        for (int64_t i = 0; i < rows; i++, at += ld, other += ld) {
+            if (j == 0 && i < fetched) {
+                fetch(at + ahead);
+                fetch(other + ahead);
+            }
+            UNROLL for (int v = 0; v < FEW; v++) {
+                vec d = load(at + v * VECTOR) - m[v], w = load(other + v * VECTOR);
+                sum[v] += d;
+                square[v] += d * d;
+                with[v] += w;
+                product[v] += d * w;
+            }
+        }
+        UNROLL for (int v = 0; v < FEW; v++) {
+            put(e + j + v * VECTOR, sum[v]);
+            put(ee + j + v * VECTOR, square[v]);
+            put(y + j + v * VECTOR, with[v]);
+            put(ey + j + v * VECTOR, product[v]);
+        }
+    }
+}
+
 LANE_INLINE double fold_lanes(float *lane)
 {
     for (int width = WIDTH / 2; width >= 4; width /= 2)
@@ -125,28 +160,49 @@ double NAME(sum)(const float *a, int64_t n)
 
 /* Blocks are added about the mean of what came before, the first about its own: near
  * enough for their squares to be of the size of the result. */
-void NAME(moments)(double *sum, double *square, int64_t seen, const float *a, int64_t n)
+LANE_INLINE void moments_run(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t n)
 {
     while (n >= WIDTH) {
         const int64_t block = n < BLOCK ? n & -WIDTH : BLOCK, rows = block / WIDTH;
-        float lane[WIDTH], squares[WIDTH], centre[WIDTH];
-        double mean = seen ? *sum / (double)seen : 0, off;
+        const int64_t fetched = (n - BLOCK + WIDTH - 1) / WIDTH;
+        float lane[WIDTH], squares[WIDTH], centre[WIDTH], others[WIDTH], products[WIDTH];
+        double mean = seen ? *m->sum / (double)seen : 0, off, sum, other;
         if (!seen) {
             add_lanes(lane, a, WIDTH, rows, 0, 0);
             mean = fold_lanes(lane) / (double)block;
         }
         for (int j = 0; j < WIDTH; j++)
             centre[j] = (float)mean;
-        add_distances(lane, squares, centre, a, WIDTH, rows, BLOCK, (n - BLOCK + WIDTH - 1) / WIDTH);
+        if (b)
+            add_products(lane, squares, others, products, centre, a, b, WIDTH, rows, BLOCK, fetched);
+        else
+            add_distances(lane, squares, centre, a, WIDTH, rows, BLOCK, fetched);
         off = fold_lanes(lane);
-        join_moments(sum, square, seen, centre[0] * (double)block + off,
-                     fold_lanes(squares) - off * off / (double)block, block);
+        sum = centre[0] * (double)block + off;
+        if (b) {
+            other = fold_lanes(others);
+            join_products(m->other, m->product, *m->sum, seen, other,
+                          fold_lanes(products) - off / (double)block * other, sum, block);
+            b += block;
+        }
+        join_moments(m->sum, m->square, seen, sum, fold_lanes(squares) - off * off / (double)block, block);
         seen += block;
         a += block;
         n -= block;
     }
-    for (int64_t i = 0; i < n; i++)
-        join_moments(sum, square, seen++, a[i], 0, 1);
+    for (int64_t i = 0; i < n; i++, seen++) {
+        if (b)
+            join_products(m->other, m->product, *m->sum, seen, b[i], 0, a[i], 1);
+        join_moments(m->sum, m->square, seen, a[i], 0, 1);
+    }
+}
+
+void NAME(moments)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t n)
+{
+    if (b)
+        moments_run(m, seen, a, b, n);
+    else
+        moments_run(m, seen, a, NULL, n);
 }
 
 float NAME(amax)(const float *a, int64_t n)
@@ -206,17 +262,20 @@ static void sum_wide(double *acc, const float *a, int64_t ld, int64_t rows, int6
     }
 }
 
-static void moments_wide(double *acc, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
-                         int64_t n)
+LANE_INLINE void moments_wide(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t ld,
+                              int64_t rows, int64_t n)
 {
+    double *acc = m->sum, *square = m->square;
+
     for (int64_t r = 0; r < rows; r += ROWS) {
         const int64_t height = rows - r < ROWS ? rows - r : ROWS;
-        const float *block = a + r * ld;
+        const float *block = a + r * ld, *other = b ? b + r * ld : NULL;
         const double before = (double)(seen + r), here = (double)height;
         const double each = before > 0 ? 1 / before : 0, weight = before * here / (before + here);
         for (int64_t c = 0; c < n; c += WIDTH) {
             int64_t width = n - c < WIDTH ? n - c : WIDTH;
             float lane[WIDTH] = { 0 }, squares[WIDTH] = { 0 }, centre[WIDTH];
+            float others[WIDTH] = { 0 }, products[WIDTH] = { 0 };
             for (int64_t j = 0; j < width; j++)
                 centre[j] = (float)(acc[c + j] * each);
             if (seen + r == 0) {
@@ -228,17 +287,27 @@ static void moments_wide(double *acc, double *square, int64_t seen, const float 
                     lane[j] = 0;
                 }
             }
-            if (width == WIDTH)
+            if (width == WIDTH && b)
+                add_products(lane, squares, others, products, centre, block + c, other + c, ld, height, ROWS * ld,
+                             rows - r - ROWS);
+            else if (width == WIDTH)
                 add_distances(lane, squares, centre, block + c, ld, height, ROWS * ld, rows - r - ROWS);
             else
                 for (int64_t i = 0; i < height; i++)
                     for (int64_t j = 0; j < width; j++) {
-                        float e = block[i * ld + c + j] - centre[j];
+                        float e = block[i * ld + c + j] - centre[j], w = b ? other[i * ld + c + j] : 0;
                         lane[j] += e;
                         squares[j] += e * e;
+                        others[j] += w;
+                        products[j] += e * w;
                     }
-            for (int64_t j = 0; j < width; j++) {        /* join_moments() */
+            for (int64_t j = 0; j < width; j++) {        /* join_products(), join_moments() */
                 double mean = centre[j] + lane[j] / here, d = mean - acc[c + j] * each;
+                if (b) {
+                    m->product[c + j] += products[j] - (double)lane[j] / here * others[j]
+                                       + d * (before * others[j] - here * m->other[c + j]) / (before + here);
+                    m->other[c + j] += others[j];
+                }
                 square[c + j] += squares[j] - (double)lane[j] * lane[j] / here + d * d * weight;
                 acc[c + j] += mean * here;
             }
@@ -262,22 +331,38 @@ void NAME(sum_rows)(double *acc, const float *a, int64_t ld, int64_t rows, int64
     sum_wide(acc, a, ld, rows, n);
 }
 
-void NAME(moments_rows)(double *acc, double *square, int64_t seen, const float *a, int64_t ld, int64_t rows,
-                        int64_t n)
+LANE_INLINE void moments_rows(const struct moments *to, int64_t seen, const float *a, const float *b, int64_t ld,
+                              int64_t rows, int64_t n)
 {
     int64_t m = rows_merged(ld, rows, n);
 
     if (m > 1) {
-        double wide[MERGED] = { 0 }, squares[MERGED] = { 0 };
+        double wide[MERGED] = { 0 }, squares[MERGED] = { 0 }, others[MERGED] = { 0 }, products[MERGED] = { 0 };
+        const struct moments merged = { wide, squares, others, products };
         const int64_t each = rows / m;
-        moments_wide(wide, squares, 0, a, m * n, each, m * n);
+        moments_wide(&merged, 0, a, b, m * n, each, m * n);
         for (int64_t r = 0; r < m; r++, seen += each)
-            for (int64_t j = 0; j < n; j++)
-                join_moments(&acc[j], &square[j], seen, wide[r * n + j], squares[r * n + j], each);
+            for (int64_t j = 0; j < n; j++) {
+                int64_t i = r * n + j;
+                if (b)
+                    join_products(&to->other[j], &to->product[j], to->sum[j], seen, others[i], products[i], wide[i],
+                                  each);
+                join_moments(&to->sum[j], &to->square[j], seen, wide[i], squares[i], each);
+            }
         a += each * m * n;
+        b = b ? b + each * m * n : NULL;
         rows %= m;
     }
-    moments_wide(acc, square, seen, a, ld, rows, n);
+    moments_wide(to, seen, a, b, ld, rows, n);
+}
+
+void NAME(moments_rows)(const struct moments *m, int64_t seen, const float *a, const float *b, int64_t ld,
+                        int64_t rows, int64_t n)
+{
+    if (b)
+        moments_rows(m, seen, a, b, ld, rows, n);
+    else
+        moments_rows(m, seen, a, NULL, ld, rows, n);
 }
 
 static void amax_wide(float *acc, const float *a, int64_t ld, int64_t rows, int64_t n)

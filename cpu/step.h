@@ -97,12 +97,14 @@ int64_t reduce_piece_begin(const struct step_run *s, int64_t piece);
 void reduce_piece(const struct cpu *cpu, const struct step_run *s, int64_t piece);
 void reduce_finish(const struct cpu *cpu, const struct step_run *s);
 void reduce_finish_part(const struct step_run *s, double *sums);
-/* A sum that finds its terms' squares about their means besides (false: not this one),
- * for which its scratch is to stay as it is.  Once it has run: take the squares about m
- * instead, which lies as the result does; write their sums. */
-bool reduce_moments(struct step_run *s);
-void reduce_centre(const struct step_run *s, const float *m);
-void reduce_squares(const struct step_run *s, float *out);
+/* A sum that finds its terms' squares about their means besides (false: not this one) and,
+ * with `other`, the sums of operand 1, which is shaped as its own, and of its products with
+ * what terms are off their means.  For that its scratch is to stay as it is.  Once it has run:
+ * squares' and products' sums about numbers that lie as its results do, or operand 1's alone. */
+enum about { ABOUT_SQUARES, ABOUT_PRODUCTS, ABOUT_NOTHING };
+bool reduce_moments(struct step_run *s, bool other);
+int64_t reduce_results(const struct step_run *s);
+void reduce_about(const struct step_run *s, enum about what, const float *centre, float *out);
 /* The clock that steps are timed by. */
 double cpu_seconds(void);
 

@@ -13,54 +13,12 @@
  * while it is in the first caches; a result that only sums read is then no more than a
  * piece.  What has been added up lies apart until the sum's turn comes.
  *
- * A sum of squares (x - m)^2 behind a sum of x over the same axes, m being one number
- * for each of its results, is not added up: the first sum finds the squares about its
- * mean on the way, and x is read once less.
+ * Some sums are not added up, as an earlier one finds them on its way (strip_moments.c).
  *
  * Blocks are as the plan cuts them and write apart, but for sums over axis 0: the
  * parts of these are kept by block and added in the order of blocks. */
 #include <string.h>
-#include "step.h"
-
-struct operand {
-    char *at;                    /* of the first row */
-    size_t row;                  /* bytes of a row; 0: stays */
-};
-
-enum { MOST_SUMS = 4 };
-
-/* A step for blocks of one size in one thread. */
-struct part {
-    struct step_run run;
-    int n_in, n_out;
-    struct operand *in, *out;
-    int n_sums;                  /* steps that sum its results while it makes them, */
-    int sum[MOST_SUMS], of[MOST_SUMS];   /* and which result each does */
-    unsigned passing;            /* a bit for each result that nothing else reads */
-    bool early;                  /* it is such a sum */
-    struct part *moments;        /* it makes squares, or sums them: a sum whose moments tell; or NULL */
-    int centre;                  /* the operand that the squares made are about */
-    bool keeps;                  /* its scratch has to stay as it is */
-    char *own;                   /* so it has its own */
-};
-
-/* A sum over axis 0. */
-struct closing {
-    int step;
-    int64_t count;               /* elements of the result */
-    double *parts;               /* by block */
-    float *out;
-};
-
-struct strip_run {
-    struct cpu one;              /* the same with one thread */
-    int n, n_closing, threads;
-    int64_t rows, block, blocks;
-    size_t scratch;              /* bytes of a thread's */
-    struct part *parts;          /* by thread, by size of block (whole, last), by step */
-    struct closing *closing;
-    double *seconds;             /* by thread, by step; of the last run, if it was timed */
-};
+#include "strip.h"
 
 static struct part *parts_of(const struct strip_run *r, int thread, bool last)
 {
@@ -122,6 +80,40 @@ static void run_summed(const struct strip_run *r, struct part *parts, struct par
     }
 }
 
+/* A sum of which moments with another array are taken. */
+static void run_pairs(const struct strip_run *r, struct part *parts, struct part *p, int64_t row)
+{
+    p->run.in[1] = at_row(&p->other, row);
+    if (!p->ahead) {
+        p->run.run(&r->one, &p->run);
+        return;
+    }
+    move_to(p->ahead, row);
+    p->ahead->run.scratch = p->ahead->own;
+    run_summed(r, parts, p->ahead, row);
+    reduce_finish(&r->one, &p->run);
+}
+
+/* What moments say of the sums of a group's results, now that it is known what these are about. */
+static void find_about(const struct part *p, const float *centre)
+{
+    const int64_t count = reduce_results(&p->moments->run);
+
+    for (int o = 0; o < p->n_out; o++)
+        if (p->about[o] != ABOUT_NOTHING)
+            reduce_about(&p->moments->run, p->about[o], centre, p->found + o * count);
+}
+
+static void take_found(const struct part *p)
+{
+    const int64_t count = reduce_results(&p->moments->run);
+
+    if (p->maker)
+        memcpy(p->run.out, p->maker->found + p->of_maker * count, (size_t)count * sizeof(float));
+    else
+        reduce_about(&p->moments->run, ABOUT_NOTHING, NULL, p->run.out);
+}
+
 static void run_block(const struct strip_run *r, int64_t block, int thread, char *scratch,
                       double *seconds)
 {
@@ -144,9 +136,11 @@ static void run_block(const struct strip_run *r, int64_t block, int thread, char
         } else if (p->early) {
             reduce_finish(&r->one, &p->run);
         } else if (p->moments && p->run.group) {
-            reduce_centre(&p->moments->run, at_row(&p->in[p->centre], row));
+            find_about(p, at_row(&p->in[p->centre], row));
         } else if (p->moments) {
-            reduce_squares(&p->moments->run, p->run.out);
+            take_found(p);
+        } else if (p->pairs) {
+            run_pairs(r, parts, p, row);
         } else if (p->n_sums) {
             run_summed(r, parts, p, row);
         } else {
@@ -200,6 +194,15 @@ void strip_share(const struct step_run *s, double *seconds, double total)
 
 /* ---- making ready ---- */
 
+void part_free(const struct cpu *cpu, struct part *p)
+{
+    step_release(cpu, &p->run);
+    mem_free(cpu->ctx, p->in);
+    mem_free(cpu->ctx, p->out);
+    mem_free(cpu->ctx, p->own);
+    mem_free(cpu->ctx, p->found);
+}
+
 static void strip_release(const struct cpu *cpu, struct step_run *s)
 {
     struct strip_run *r = s->own;
@@ -207,10 +210,10 @@ static void strip_release(const struct cpu *cpu, struct step_run *s)
     if (!r)
         return;
     for (int i = 0; r->parts && i < r->threads * 2 * r->n; i++) {
-        step_release(cpu, &r->parts[i].run);
-        mem_free(cpu->ctx, r->parts[i].in);
-        mem_free(cpu->ctx, r->parts[i].out);
-        mem_free(cpu->ctx, r->parts[i].own);
+        if (r->parts[i].ahead)
+            part_free(cpu, r->parts[i].ahead);
+        mem_free(cpu->ctx, r->parts[i].ahead);
+        part_free(cpu, &r->parts[i]);
     }
     for (int i = 0; r->closing && i < r->n_closing; i++)
         mem_free(cpu->ctx, r->closing[i].parts);
@@ -228,8 +231,8 @@ static struct operand operand_at(const struct memory *m, const struct place *pla
     return (struct operand){ memory_at(m, place), row };
 }
 
-static int make_part(const struct strip_run *r, const struct plan *plan, const struct step *step,
-                     const struct memory *memory, int64_t rows, struct part *p)
+int part_new(const struct strip_run *r, const struct plan *plan, const struct step *step,
+             const struct memory *memory, int64_t rows, struct part *p)
 {
     const struct cut cut = { r->rows, rows };
     const struct ew_group *group = step->op == OP_NONE ? step->group : NULL;
@@ -262,8 +265,7 @@ static bool same_place(const struct place *a, const struct place *b)
     return a->space == b->space && a->index == b->index && a->offset == b->offset;
 }
 
-/* The root of what a step other than a group reads. */
-static ebm_val reads(const struct plan *plan, const struct step *step, int i)
+ebm_val strip_reads(const struct plan *plan, const struct step *step, int i)
 {
     return memory_root(plan->graph, operand(node_of(plan->graph, step->val), i));
 }
@@ -286,7 +288,7 @@ static bool only_passes(const struct strip_run *r, const struct plan *plan, cons
             if (t->group->in[k].val == group->out[o].val)
                 return false;
         for (int k = 0; t->op != OP_NONE && k < t->n_in; k++)
-            if (reads(plan, t, k) == group->out[o].val && !parts[j].early)
+            if (strip_reads(plan, t, k) == group->out[o].val && !parts[j].early)
                 return false;
     }
     return true;
@@ -300,7 +302,7 @@ static bool may_sum(const struct plan *plan, const struct step *steps, const str
     const struct part *p = &parts[i];
 
     if ((sum->op != OP_SUM && sum->op != OP_AMAX) || out->type != EBM_F32 || p->n_sums == MOST_SUMS
-        || parts[j].early || parts[j].moments || reads(plan, sum, 0) != out->val
+        || parts[j].early || parts[j].moments || parts[j].pairs || strip_reads(plan, sum, 0) != out->val
         || !same_place(&sum->in[0], &out->place))
         return false;
     const struct step_run *run = &parts[j].run, *first = p->n_sums ? &parts[p->sum[0]].run : run;
@@ -309,71 +311,6 @@ static bool may_sum(const struct plan *plan, const struct step *steps, const str
     for (int64_t k = 0; alike && k <= pieces; k++)
         alike = reduce_piece_begin(run, k) == reduce_piece_begin(first, k);
     return alike;
-}
-
-/* Whether a group is (x - m)^2 of its two operands and no more: which is x. */
-static bool squares_of(const struct ew_group *g, int *x)
-{
-    const struct ew_instr *p = g->instr;
-
-    if (g->n_in != 2 || g->n_out != 1 || g->n_instr != 4 || p[0].op != EW_LOAD || p[1].op != EW_LOAD
-        || p[0].a == p[1].a || p[0].dst == p[1].dst || p[2].op != EW_SUB || p[3].op != EW_MUL)
-        return false;
-    *x = p[2].a == p[0].dst ? p[0].a : p[1].a;
-    return p[2].a != p[2].b && (p[2].b == p[0].dst || p[2].b == p[1].dst)
-        && p[3].a == p[2].dst && p[3].b == p[2].dst && g->out[0].reg == p[3].dst;
-}
-
-/* Whether an operand has one number for each result of a sum over axes, in their order. */
-static bool one_for_each(const struct shape *s, unsigned axes, const struct ew_input *m)
-{
-    int64_t stride = 1;
-
-    if (m->type != EBM_F32)
-        return false;
-    for (int i = s->rank - 1; i >= 0; i--) {
-        bool gone = axes >> i & 1;
-        if (s->n[i] > 1 && m->stride[i] != (gone ? 0 : stride))
-            return false;
-        stride *= gone ? 1 : s->n[i];
-    }
-    return true;
-}
-
-static bool sums_over(const struct plan *plan, const struct step *t, const struct shape *s, unsigned axes)
-{
-    const struct node *n = t->op == OP_SUM ? node_of(plan->graph, t->val) : NULL;
-
-    return n && !t->group && n->attr.axes == axes && !closes_strip(n)
-        && shape_equal(&node_of(plan->graph, operand(n, 0))->shape, s);
-}
-
-/* Find sums of squares (of group i) that moments of earlier sums have. */
-static void find_moments(const struct strip_run *r, const struct plan *plan, const struct step *steps,
-                         struct part *parts, int i)
-{
-    const struct ew_group *g = steps[i].op == OP_NONE ? steps[i].group : NULL;
-    int x, j = i + 1, k = 0;
-
-    if (!g || !squares_of(g, &x) || !g->in[x].linear || g->in[x].type != EBM_F32)
-        return;
-    while (j < r->n && !(steps[j].op == OP_SUM && reads(plan, &steps[j], 0) == g->out[0].val))
-        j++;
-    if (j == r->n)
-        return;
-    const unsigned axes = node_of(plan->graph, steps[j].val)->attr.axes;
-    if (!sums_over(plan, &steps[j], &g->shape, axes) || !one_for_each(&g->shape, axes, &g->in[1 - x]))
-        return;
-    while (k < i && !(sums_over(plan, &steps[k], &g->shape, axes) && reads(plan, &steps[k], 0) == g->in[x].val))
-        k++;
-    parts[j].early = true;               /* nothing else may read the squares */
-    bool alone = only_passes(r, plan, steps, parts, i, 0);
-    parts[j].early = false;
-    if (k == i || !alone || !reduce_moments(&parts[k].run))
-        return;
-    parts[i].moments = parts[j].moments = &parts[k];
-    parts[i].centre = 1 - x;
-    parts[k].keeps = true;
 }
 
 /* Find which results of groups are summed as they are made. */
@@ -396,10 +333,12 @@ static void find_sums(const struct strip_run *r, const struct plan *plan, const 
     }
 }
 
-static int prepare_sums(struct strip_run *r, const struct plan *plan, const struct step *steps, struct part *parts)
+static int prepare_sums(struct strip_run *r, const struct plan *plan, const struct step *steps,
+                        const struct memory *memory, int64_t rows, struct part *parts)
 {
     for (int i = 0; i < r->n; i++)
-        find_moments(r, plan, steps, parts, i);
+        if (strip_find_moments(r, plan, steps, memory, rows, parts, i) < 0)
+            return EBM_ERR_NOMEM;
     find_sums(r, plan, steps, parts);
     for (int i = 0; i < r->n; i++)
         if (parts[i].keeps && !(parts[i].own = mem_new(r->one.ctx, parts[i].run.scratch_size, 1)))
@@ -417,13 +356,13 @@ static int make_parts(struct strip_run *r, const struct plan *plan, const struct
             own.strip += (size_t)t * memory->strip_size;
             for (int i = 0; rows && i < r->n; i++) {
                 struct part *p = parts_of(r, t, last) + i;
-                int rc = make_part(r, plan, &plan->steps[strip->first + i], &own, rows, p);
+                int rc = part_new(r, plan, &plan->steps[strip->first + i], &own, rows, p);
                 if (rc < 0)
                     return rc;
                 if (p->run.scratch_size > r->scratch)
                     r->scratch = p->run.scratch_size;
             }
-            if (rows && prepare_sums(r, plan, &plan->steps[strip->first], parts_of(r, t, last)) < 0)
+            if (rows && prepare_sums(r, plan, &plan->steps[strip->first], &own, rows, parts_of(r, t, last)) < 0)
                 return EBM_ERR_NOMEM;
         }
     r->scratch = (r->scratch + 63) & ~(size_t)63;
