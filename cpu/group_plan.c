@@ -183,7 +183,7 @@ static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_gr
     for (int i = 0; i < g->n_in; i++) {
         struct input *in = &g->in[i];
         in->type = plan->in[i].type;
-        in->far = g->far && plan->in[i].place.space != SPACE_STRIP;
+        in->far = g->far && plan->in[i].place.space != SPACE_STRIP && !plan->in[i].near;
         in->at = memory_at(memory, &plan->in[i].place);
         merge_axes(&plan->shape, &plan->in[i], in);
         find_repeats(in);
@@ -234,7 +234,7 @@ static void set_instructions(struct group *g, const struct ew_group *plan)
 }
 
 /* Whether operands come from memory: not behind a contraction, nor what only a strip
- * knows.  A strip's other operands may have been read before, but often have not. */
+ * knows or has read before. */
 static bool comes_from_memory(const struct ew_group *plan, const float *raw, int64_t whole)
 {
     size_t bytes = 0;
@@ -242,7 +242,7 @@ static bool comes_from_memory(const struct ew_group *plan, const float *raw, int
     if (raw)
         return false;
     for (int i = 0; i < plan->n_in; i++)
-        if (plan->in[i].linear && plan->in[i].place.space != SPACE_STRIP)
+        if (plan->in[i].linear && plan->in[i].place.space != SPACE_STRIP && !plan->in[i].near)
             bytes += (size_t)whole * type_bytes(plan->in[i].type);
     for (int i = 0; bytes && i < plan->n_out; i++)
         bytes += (size_t)whole * type_bytes(plan->out[i].type);

@@ -39,6 +39,7 @@ struct ew_input {
     enum ebm_type type;
     int64_t stride[EBM_MAX_RANK];
     bool linear;             /* strides are those of a contiguous array */
+    bool near;               /* an earlier step of its strip has read or made its rows, which caches hold */
     ebm_val val;
 };
 

@@ -21,7 +21,10 @@
 #include <string.h>
 #include "schedule.h"
 
-enum { CLOSED_MOST = 4096 };     /* elements of a closing sum: each block has a copy */
+enum {
+    CLOSED_MOST = 4096,          /* elements of a closing sum: each block has a copy */
+    NEAR_BLOCKS = 4              /* times what a block should have: more is not near */
+};
 
 /* How the steps of the strip in the making use a value. */
 enum use { UNUSED, BY_ROWS, SHARED, MADE, CLOSED };
@@ -131,6 +134,8 @@ static bool take(struct search *f, const struct step *t, int64_t rows)
             int step = step_of(g, root, rows, stride);
             if (pass == 0 && !may_read(f, root, step))
                 return false;
+            if (pass == 0 && group)
+                group->in[i].near = f->use[root] == BY_ROWS || f->use[root] == MADE;
             if (pass == 1)
                 note_read(f, root, step, rows);
         }
@@ -146,8 +151,12 @@ static void add_strip(struct search *f, const struct strip_rules *rules, int fir
 {
     struct plan *plan = f->plan;
     int64_t block = f->row_bytes ? (int64_t)(rules->block_bytes / f->row_bytes) : 1;
+    const bool strip = n >= 2 && rows >= rules->least_blocks && f->row_bytes * (size_t)rows >= rules->least_bytes;
 
-    if (n < 2 || rows < rules->least_blocks || f->row_bytes * (size_t)rows < rules->least_bytes)
+    for (int i = first; i < first + n; i++)
+        for (int k = 0; plan->steps[i].op == OP_NONE && k < plan->steps[i].group->n_in; k++)
+            plan->steps[i].group->in[k].near &= strip && f->row_bytes <= NEAR_BLOCKS * rules->block_bytes;
+    if (!strip)
         return;
     if (block > rows / rules->least_blocks)
         block = rows / rules->least_blocks;

@@ -314,7 +314,7 @@ static void test_in_place(ebm_context *ctx, const struct kernels *k)
     char *slots[2] = { (char *)x, (char *)y };
     struct memory memory = { .slots = slots };
     struct cpu cpu = { .ctx = ctx, .threads = 2, .kernels = k };
-    struct ew_input in = { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, 0 };
+    struct ew_input in = { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, false, 0 };
     struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 2, 0 },
                                 { { SPACE_STATE, 1, 0 }, EBM_F32, 3, 0 } };
     struct ew_group plan = { { 1, { N } }, 1, 2, COUNT(code), 5, &in, out, (struct ew_instr *)code };
@@ -347,8 +347,8 @@ static void test_swap(ebm_context *ctx, const struct kernels *k)
     char *slots[2] = { (char *)x, (char *)y };
     struct memory memory = { .slots = slots };
     struct cpu cpu = { .ctx = ctx, .threads = 1, .kernels = k };
-    struct ew_input in[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, 0 },
-                              { { SPACE_STATE, 1, 0 }, EBM_F32, { 1 }, true, 0 } };
+    struct ew_input in[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 1 }, true, false, 0 },
+                              { { SPACE_STATE, 1, 0 }, EBM_F32, { 1 }, true, false, 0 } };
     struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 1, 0 },
                                 { { SPACE_STATE, 1, 0 }, EBM_F32, 0, 0 } };
     struct ew_group plan = { { 1, { N } }, 2, 2, COUNT(code), 2, in, out, (struct ew_instr *)code };
@@ -381,9 +381,9 @@ static void test_far(ebm_context *ctx, const struct kernels *k)
         { EW_ADD, 4, 4, 4, 0, 0 },  { EW_MUL, 3, 3, 4, 0, 0 },  { EW_IOTA, 4, 0, 0, 0, 0 },
         { EW_ADD, 4, 4, 3, 0, 0 },  { EW_ADD, 0, 2, 4, 0, 0 },  { EW_LESS, 1, 1, 0, 0, 0 },
     };
-    const struct ew_input in[3] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 12, 1 }, true, 0 },
-                                    { { SPACE_STATE, 1, 0 }, EBM_F32, { 12, 1 }, true, 0 },
-                                    { { SPACE_STATE, 2, 0 }, EBM_F32, { 0, 1 }, false, 0 } };
+    const struct ew_input in[3] = { { { SPACE_STATE, 0, 0 }, EBM_F32, { 12, 1 }, true, false, 0 },
+                                    { { SPACE_STATE, 1, 0 }, EBM_F32, { 12, 1 }, true, false, 0 },
+                                    { { SPACE_STATE, 2, 0 }, EBM_F32, { 0, 1 }, false, false, 0 } };
     const struct ew_output out[2] = { { { SPACE_STATE, 0, 0 }, EBM_F32, 0, 0 },
                                       { { SPACE_STATE, 3, 0 }, EBM_U8, 1, 0 } };
     const struct ew_group plan = { { 2, { ROWS, 12 } }, 3, 2, COUNT(code), 5, (struct ew_input *)in,
