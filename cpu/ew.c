@@ -371,6 +371,7 @@ const struct kernels NAME(kernels) = {
         [EW_LESS] = BINARY(less), [EW_EQUAL] = BINARY(equal),
         [EW_SELECT] = { select_vv, select_sv, select_vs, select_ss },
     },
+    .pair = NAME(pairs),
     .to_i32 = to_i32, .to_u8 = to_u8, .copy = copy, .spread = spread,
     .stream = NAME(stream), .fetch = fetch, .stream_end = NAME(stream_end),
     .from_i32 = from_i32, .from_u8 = from_u8,

@@ -109,6 +109,17 @@ static struct reg compute(const struct kernels *k, const struct instruction *p, 
     return d;
 }
 
+/* The two instructions as one: first's operands are those it would have had. */
+static struct reg compute_pair(const struct kernels *k, const struct instruction *first, const struct reg *waiting,
+                               const struct instruction *p, struct reg other, struct reg d, struct list *l)
+{
+    const int kind = one(waiting[0]) + 2 * one(waiting[1]);
+    const int second = p->op == EW_SUB && p->second ? PAIR_FROM : p->op - EW_ADD;
+
+    add(l, k->pair[first->op - EW_ADD][second][2 * kind + one(other)], d, waiting[0], waiting[1], other);
+    return d;
+}
+
 static void add_store(const struct kernels *k, struct output *o, struct reg r, int64_t begin,
                       struct list *l)
 {
@@ -136,7 +147,8 @@ static struct reg result_of(const struct group *g, const struct instruction *p, 
 static void make_list(const struct group *g, int64_t begin, int64_t n, char *scratch, struct list *l)
 {
     const struct kernels *k = g->k;
-    struct reg reg[EW_MAX_REGS];
+    const struct instruction *first = NULL;      /* it waits, for its operands are not all numbers */
+    struct reg reg[EW_MAX_REGS], waiting[2];
 
     l->n = 0;
     for (const struct instruction *p = g->instr; p < g->instr + g->n_instr; p++) {
@@ -163,6 +175,18 @@ static void make_list(const struct group *g, int64_t begin, int64_t n, char *scr
             iota(p, (float *)(void *)d->at, begin, n);
             break;
         default:
+            if (p->waits && !(one(reg[p->a]) && one(reg[p->b]))) {
+                first = p;
+                waiting[0] = reg[p->a];
+                waiting[1] = reg[p->b];
+                continue;
+            }
+            if (p->takes && first) {
+                *d = compute_pair(k, first, waiting, p, reg[p->second ? p->a : p->b],
+                                  result_of(g, p, begin, n, scratch), l);
+                first = NULL;
+                continue;
+            }
             *d = compute(k, p, reg, result_of(g, p, begin, n, scratch),
                          scratch + g->numbers + (size_t)(p - g->instr) * LANES * sizeof(float), l);
         }

@@ -47,6 +47,8 @@ struct output {
 struct instruction {
     uint8_t op, dst, a, b, c;
     int8_t output;               /* the output written in place, or -1 */
+    bool waits;                  /* done along with the next that is no leaf, which alone reads it */
+    bool takes, second;          /* this is that: as its first operand, or the second */
     int64_t inner, size;         /* IOTA: elements per index, indices */
     size_t copied;               /* IOTA: where a thread's scratch has a tile of it */
     float imm[LANES];

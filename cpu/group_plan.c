@@ -175,6 +175,37 @@ static void choose_streamed(struct group *g, int o, int64_t whole)
     g->out[o].streamed = true;
 }
 
+/* Pair instructions whose result only the next that is no leaf reads with that, in their order.
+ * (Leaves in between change no register's memory.) */
+static void choose_pairs(struct group *g)
+{
+    int readers[EW_MAX_INSTRS] = { 0 }, setter[EW_MAX_REGS] = { 0 };
+    int before = -1;             /* the instruction before that is no leaf and has no pair */
+
+    for (int i = 0; i < g->n_instr; i++) {
+        const struct instruction *p = &g->instr[i];
+        const int operand[3] = { p->a, p->b, p->c };
+        for (int k = 0; k < ew_operands(p->op); k++)
+            readers[setter[operand[k]]]++;
+        setter[p->dst] = i;
+    }
+    for (int o = 0; o < g->n_out; o++)
+        readers[setter[g->out[o].reg]]++;
+    for (int i = 0; i < g->n_instr; i++) {
+        struct instruction *p = &g->instr[i];
+        if (ew_operands(p->op) == 0)
+            continue;
+        if (before >= 0 && ew_pairs(p->op) && readers[before] == 1
+            && (p->a == g->instr[before].dst || p->b == g->instr[before].dst)) {
+            g->instr[before].waits = p->takes = true;
+            p->second = p->a != g->instr[before].dst;
+            before = -1;
+        } else {
+            before = ew_pairs(p->op) && p->output < 0 ? i : -1;
+        }
+    }
+}
+
 static int set_inputs(const struct cpu *cpu, struct group *g, const struct ew_group *plan,
                       const struct memory *memory)
 {
@@ -303,6 +334,7 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
         if (plan->out[i].place.space != SPACE_STRIP)
             choose_streamed(g, i, whole);
     }
+    choose_pairs(g);
     return EBM_OK;
 }
 

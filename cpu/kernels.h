@@ -19,6 +19,14 @@ enum { PAST_CACHES = 8 << 20 };     /* bytes of a result from which on it is sto
  * operation, b and c of a selection. */
 enum ew_kind { EW_VV, EW_SV, EW_VS, EW_SS, EW_KINDS };
 
+/* Two of ADD, SUB, MUL as one loop: (a first b) second c, or c - (a first b), which comes behind
+ * these three.  Kinds: of the first, and whether c is one number. */
+enum { PAIR_FIRST = 3, PAIR_SECOND = 4, PAIR_FROM = 3, PAIR_KINDS = 2 * EW_SS };
+static inline bool ew_pairs(int op)
+{
+    return op >= EW_ADD && op < EW_ADD + PAIR_FIRST;
+}
+
 /* d = op(a, b, c), what an operation does not read being anything.  d is float but where
  * a loop's name says otherwise.  All have one type, so that a tile is a list of them. */
 typedef void ew_loop(void *d, const float *a, const float *b, const float *c, int64_t n);
@@ -35,6 +43,7 @@ struct moments { double *sum, *square, *other, *product; };
 struct kernels {
     const char *name;                              /* "avx512" */
     ew_loop *loop[EW_COUNT][EW_KINDS];             /* those that an operation can have */
+    ew_loop *const (*pair)[PAIR_SECOND][PAIR_KINDS];
 
     /* Conversions and copies; any n.  spread: d = a[0].  stream: past the caches,
      * stream_end before others read.  fetch: begin to read a. */
@@ -89,6 +98,7 @@ void NAME(weave)(float *d, const struct weighed *line, int64_t lines, const int6
                  const struct tapped *tap, int64_t pixels, int64_t n, bool past);
 void NAME(pick)(float *d, const float *key, const float *b, const struct panes *w, int64_t n);
 void NAME(place)(float *x, const float *key, const float *b, const struct panes *w, int64_t n);
+extern ew_loop *const NAME(pairs)[PAIR_FIRST][PAIR_SECOND][PAIR_KINDS];
 ew_loop NAME(stream);
 void NAME(stream_end)(void);
 double NAME(sum)(const float *a, int64_t n);

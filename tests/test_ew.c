@@ -338,6 +338,30 @@ static void test_in_place(ebm_context *ctx, const struct kernels *k)
     mem_free(ctx, scratch);
 }
 
+/* Two operations as one loop have the bits of one after the other. */
+static void test_pairs(const struct kernels *k)
+{
+    enum { N = 12 * LANES };
+    float x[3][N], between[N], y[2][N];
+    int wrong = 0;
+
+    for (int i = 0; i < 3 * N; i++)
+        x[i / N][i % N] = (float)(i * 7919 % 1009) / 77 - 5;
+    for (int first = 0; first < PAIR_FIRST; first++)
+        for (int second = 0; second < PAIR_SECOND; second++)
+            for (int kind = 0; kind < PAIR_KINDS; kind++) {
+                const int c = kind & 1, last = second == PAIR_FROM ? EW_SUB : EW_ADD + second;
+                k->pair[first][second][kind](y[0], x[0], x[1], x[2], N);
+                k->loop[EW_ADD + first][kind / 2](between, x[0], x[1], x[1], N);
+                if (second == PAIR_FROM)
+                    k->loop[last][c ? EW_SV : EW_VV](y[1], x[2], between, between, N);
+                else
+                    k->loop[last][c ? EW_VS : EW_VV](y[1], between, x[2], x[2], N);
+                wrong += memcmp(y[0], y[1], sizeof y[0]) != 0;
+            }
+    tap_ok(wrong == 0, "%s: two operations as one loop: %d differ", k->name, wrong);
+}
+
 /* Two arrays change places. */
 static void test_swap(ebm_context *ctx, const struct kernels *k)
 {
@@ -441,6 +465,7 @@ int main(void)
         test_conversions(k);
         test_group(ctx, k);
         test_in_place(ctx, k);
+        test_pairs(k);
         test_swap(ctx, k);
         test_far(ctx, k);
     }
