@@ -44,10 +44,14 @@ static const struct function {
     { "cos",      EW_COS,      cos,      -4,      4,     2, 0 },
     { "cos",      EW_COS,      cos,      -1e4,    1e4,   2, 0 },
     { "sin",      EW_SIN,      sin,      -1e6,    1e6,   2, 1e-10 },
-    { "tanh",     EW_TANH,     tanh,     -12,     12,    4, 0 },
-    { "tanh",     EW_TANH,     tanh,     -1e-3,   1e-3,  4, 0 },
-    { "sigmoid",  EW_SIGMOID,  sigmoid,  -87,     30,    4, 0 },
-    { "softplus", EW_SOFTPLUS, softplus, -87,     100,   4, 0 },
+    { "tanh",     EW_TANH,     tanh,     -12,     12,    2.6, 0 },
+    { "tanh",     EW_TANH,     tanh,     -0.4,    0.4,   2.6, 0 },
+    { "tanh",     EW_TANH,     tanh,     -1e-3,   1e-3,  2.6, 0 },
+    { "tanh",     EW_TANH,     tanh,      1e-38,  0.6,   2.6, 0 },
+    { "sigmoid",  EW_SIGMOID,  sigmoid,  -87,     30,    2.4, 0 },
+    { "sigmoid",  EW_SIGMOID,  sigmoid,  -5,      5,     2.4, 0 },
+    { "softplus", EW_SOFTPLUS, softplus, -87,     100,   2.7, 0 },
+    { "softplus", EW_SOFTPLUS, softplus, -5,      5,     2.7, 0 },
 };
 
 enum { COUNT_TRIED = 1 << 16 };
