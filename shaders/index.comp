@@ -14,8 +14,9 @@ const uint GATHER = 0, SCATTER = 1, UPDATE = 2;
 layout(constant_id = 0) const uint KIND = GATHER;
 layout(constant_id = 1) const bool BYTES = false;
 const uint COUNT = 3, ROWS = 4, INDICES = 5, WIDTH = 6;     // in p
-// Of the table, rows [FIRST, FIRST + WINDOW) are seen, the others by other dispatches.
-const uint FIRST = 7, WINDOW = 8;
+// Of the table, WINDOW elements are seen, the others by other dispatches: from row FIRST on,
+// of SEEN rows, but for the SKIPPED elements before them.
+const uint FIRST = 7, SEEN = 8, SKIPPED = 9, WINDOW = 10;
 // Software drivers stop a loop after 65,535 turns: long ones are nested.
 const int TURNS = 32768;
 
@@ -39,7 +40,7 @@ void main()
 
     if (e >= uint(p[COUNT]))
         return;
-    int row = int(e) / p[WIDTH], d = int(e) % p[WIDTH];
+    int here = int(e) + (KIND == SCATTER ? p[SKIPPED] : 0), row = here / p[WIDTH], d = here % p[WIDTH];
     if (KIND == SCATTER) {
         float y = 0.0;
         for (int j0 = 0; j0 < p[INDICES]; j0 += TURNS)
@@ -49,10 +50,12 @@ void main()
         PUT(2, e, y);
         return;
     }
-    int in_window = row_of(row) - p[FIRST];
-    if (in_window < 0 || in_window >= p[WINDOW] || (KIND == UPDATE && comes_again(row)))
+    int seen = row_of(row) - p[FIRST];
+    if (seen < 0 || seen >= p[SEEN])
         return;
-    int there = in_window * p[WIDTH] + d;
+    int there = seen * p[WIDTH] + d - p[SKIPPED];
+    if (there < 0 || there >= p[WINDOW] || (KIND == UPDATE && comes_again(row)))
+        return;
     uint from = KIND == UPDATE ? e : uint(there), to = KIND == UPDATE ? uint(there) : e;
     if (BYTES) {
         uint y = BYTE(0, from);

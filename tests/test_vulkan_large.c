@@ -14,6 +14,9 @@
 #include "tap.h"
 
 enum { N = 12, H = 12, C = 8, IMAGE = H * H * C, ROWS = 500, WIDTH = 24, TABLE = ROWS * WIDTH, PICKED = 9 };
+/* A table that is more than the device gives at once; its row LOW begins in one piece and ends
+ * in the next. */
+enum { MANY = 1700, LONG = MANY * WIDTH, LOW = (1 << 16) / (4 * WIDTH), NOISE = 18001 };
 static const double TOLERANCE = 1e-5;
 static const struct { const char *name; int64_t count; } results[] = {
     { "a convolution of images", N * IMAGE }, { "the gradient of its input", N * IMAGE },
@@ -23,15 +26,18 @@ static const struct { const char *name; int64_t count; } results[] = {
     { "random numbers", N * IMAGE }, { "turned", N * IMAGE }, { "rows times a matrix", ROWS * C },
     { "rows of a table", PICKED * WIDTH }, { "rows added to a table", TABLE },
     { "rows behind a table", TABLE + PICKED * WIDTH },
+    { "rows of a table in pieces", PICKED * WIDTH }, { "rows added to one", LONG },
+    { "random numbers in pieces", NOISE }, { "a group in pieces", LONG },
 };
 enum { RESULTS = COUNT(results) };
 
-/* Images and a table that a program changes; outputs in the order of `results`,
- * then two assignments. */
+/* Images and tables that a program changes; outputs in the order of `results`,
+ * then three assignments. */
 static int build(ebm_graph *g, ebm_val *y)
 {
     const int64_t image[] = { N, H, H, C }, filter[] = { C, 3, 3, C }, table[] = { ROWS, WIDTH },
-                  matrix[] = { WIDTH, C }, picked[] = { PICKED }, four[] = { 4 };
+                  matrix[] = { WIDTH, C }, picked[] = { PICKED }, four[] = { 4 },
+                  many[] = { MANY, WIDTH }, line[] = { 1, WIDTH }, noise[] = { NOISE };
     const ebm_conv_spec conv = { { 1, 1 }, { 1, 1, 1, 1 }, { 1, 1 }, 1 };
     const ebm_pool_spec pool = { { 2, 2 }, { 2, 2 }, { 0 } };
     const ebm_init normal = { .kind = EBM_INIT_NORMAL, .a = 0, .b = 0.5 };
@@ -40,7 +46,8 @@ static int build(ebm_graph *g, ebm_val *y)
     ebm_val f = ebm_state(g, "f", EBM_F32, 4, filter, normal);
     ebm_val t = ebm_state(g, "t", EBM_F32, 2, table, normal);
     ebm_val m = ebm_state(g, "m", EBM_F32, 2, matrix, normal);
-    ebm_val index = ebm_feed(g, "index", EBM_I32, 1, picked);
+    ebm_val u = ebm_state(g, "u", EBM_F32, 2, many, normal);
+    ebm_val index = ebm_feed(g, "index", EBM_I32, 1, picked), far = ebm_feed(g, "far", EBM_I32, 1, picked);
     ebm_val counter = ebm_feed(g, "counter", EBM_I32, 1, four);
     int n = 0;
 
@@ -60,22 +67,29 @@ static int build(ebm_graph *g, ebm_val *y)
     y[n++] = ebm_gather(g, t, index);
     y[n++] = ebm_scatter(g, y[12], index, ROWS);
     y[n++] = ebm_concat(g, 0, 2, (const ebm_val[]){ t, y[12] });
+    y[n++] = ebm_gather(g, u, far);
+    y[n++] = ebm_scatter(g, y[12], far, MANY);
+    y[n++] = ebm_normal(g, counter, 5, 1, noise);
+    y[n++] = ebm_mul(g, ebm_tanh(g, u), ebm_state(g, "v", EBM_F32, 2, line, normal));
     y[n++] = ebm_assign(g, ebm_state(g, "x", EBM_F32, 4, image, normal),
                         ebm_add(g, ebm_scale(g, x, 0.5), ebm_tanh(g, x)));
     y[n++] = ebm_assign(g, ebm_state(g, "t", EBM_F32, 2, table, normal),
                         ebm_update(g, t, index, ebm_neg(g, y[12])));
+    y[n++] = ebm_assign(g, ebm_state(g, "u", EBM_F32, 2, many, normal),
+                        ebm_update(g, u, far, ebm_neg(g, y[15])));
     return n;
 }
 
 struct run {
-    float *result[RESULTS], x[N * IMAGE], t[TABLE];
+    float *result[RESULTS], x[N * IMAGE], t[TABLE], u[LONG];
 };
 
 static bool compute(ebm_context *ctx, ebm_backend *backend, struct run *r)
 {
     const int32_t index[PICKED] = { 3, 499, 0, 250, 3, 77, 251, 498, 100 }, counter[4] = { 1, 2, 3, 4 };
+    const int32_t far[PICKED] = { LOW, MANY - 1, 0, 2 * LOW + 1, LOW + 1, LOW - 1, LOW, 1300, 4000 };
     ebm_program *program = NULL;
-    ebm_val y[RESULTS + 2];
+    ebm_val y[RESULTS + 3];
     ebm_store *store;
     ebm_graph *g;
 
@@ -84,6 +98,7 @@ static bool compute(ebm_context *ctx, ebm_backend *backend, struct run *r)
     int n = build(g, y);
     bool ok = ebm_store_alloc(store, 7) >= 0 && ebm_compile(g, n, y, &program) >= 0
            && ebm_program_set(program, "index", index, sizeof index) >= 0
+           && ebm_program_set(program, "far", far, sizeof far) >= 0
            && ebm_program_set(program, "counter", counter, sizeof counter) >= 0
            && ebm_program_run(program, 2) >= 0;
     for (int i = 0; i < RESULTS && ok; i++) {
@@ -92,7 +107,8 @@ static bool compute(ebm_context *ctx, ebm_backend *backend, struct run *r)
         ok = r->result[i] && ebm_program_get(program, y[i], r->result[i], size) >= 0;
     }
     ok = ok && ebm_store_read(store, "x", r->x, sizeof r->x) >= 0
-            && ebm_store_read(store, "t", r->t, sizeof r->t) >= 0;
+            && ebm_store_read(store, "t", r->t, sizeof r->t) >= 0
+            && ebm_store_read(store, "u", r->u, sizeof r->u) >= 0;
     if (!ok)
         tap_note("%s", ebm_message(ctx));
     ebm_program_free(program);
@@ -152,6 +168,7 @@ int main(void)
     }
     tap_ok(ok && difference(got.x, want.x, N * IMAGE) <= TOLERANCE, "a state changed by a group");
     tap_ok(ok && memcmp(got.t, want.t, sizeof got.t) == 0, "a table with rows replaced");
+    tap_ok(ok && memcmp(got.u, want.u, sizeof got.u) == 0, "and one in pieces");
     claim_refused(ctx, vulkan);
     for (int i = 0; i < RESULTS; i++) {
         free(want.result[i]);

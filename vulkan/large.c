@@ -355,6 +355,43 @@ static int64_t group_block(const struct device_program *p, const struct small_gr
     return block ? block : 1;                    /* which is cut along the next axis */
 }
 
+/* Of n rows of an operand - `row` bytes each, `pitch` apart - those that begin and end in one
+ * piece of its buffer; 1 if the first does not. */
+static int64_t rows_in_piece(struct span s, int64_t n, int64_t pitch, size_t row)
+{
+    size_t rest = s.buffer->piece - s.offset % s.buffer->piece;
+    int64_t most = rest < row || pitch == 0 ? 1 : 1 + (int64_t)((rest - row) / (size_t)pitch);
+
+    return pitch == 0 || most >= n ? n : most;
+}
+
+/* Of rows [first, first + n) those of which no operand crosses from one piece to the next. */
+static int64_t rows_seen(const struct device_program *p, const struct small_group *s, int axis, int64_t first,
+                         int64_t n, const struct span *raw)
+{
+    const struct ew_group *g = &s->group;
+    struct small_group one = *s;
+    int64_t row = shape_count(&g->shape) / g->shape.n[axis], wanted = n;
+    struct span at;
+
+    one.group.shape.n[axis] = 1;
+    for (int i = 0; i < g->n_in; i++) {
+        int64_t size = (int64_t)type_size(g->in[i].type), pitch = g->in[i].stride[axis] * size;
+        at = rows_at(span_at(p, &g->in[i].place, 0), first, 0, (size_t)pitch);
+        n = rows_in_piece(at, n, pitch, (size_t)(group_extent(&one.group, &g->in[i]) * size));
+    }
+    for (int i = 0; i < g->n_out; i++) {
+        int64_t pitch = row * (int64_t)type_size(g->out[i].type);
+        at = rows_at(span_at(p, &g->out[i].place, 0), first, 0, (size_t)pitch);
+        n = rows_in_piece(at, n, pitch, (size_t)pitch);
+    }
+    if (raw) {
+        size_t pitch = (size_t)row * sizeof(float);
+        n = rows_in_piece(rows_at(*raw, first, 0, pitch), n, (int64_t)pitch, pitch);
+    }
+    return n < wanted && row % 4 && n > 4 ? n / 4 * 4 : n;       /* of bytes, no two blocks write to one word */
+}
+
 /* Rows [first, first + n) of the axis. */
 static int lower_part(struct device_program *p, const struct small_group *whole, int axis, int64_t first,
                       int64_t n, const struct span *raw)
@@ -388,9 +425,9 @@ int large_group(struct device_program *p, const struct ew_group *g, const struct
     if (rows == 1)                       /* as it is, or to be refused */
         return lower_group(p, g, raw);
     int64_t block = group_block(p, &s, axis, staged);
-    block = block < rows ? block : rows - 1;
     for (int64_t first = 0; first < rows && rc >= 0; first += n) {
-        n = rows - first < block ? rows - first : block;
+        n = rows_seen(p, &s, axis, first, rows - first < block ? rows - first : block, raw);
+        n = n < rows ? n : 1;                    /* what is large lies along another axis */
         rc = lower_part(p, &s, axis, first, n, raw);
     }
     return rc;

@@ -38,6 +38,22 @@ size_t within_piece(const struct vk *vk, size_t at, size_t size)
     return size && at / piece != (at + size - 1) / piece ? (at / piece + 1) * piece : at;
 }
 
+/* Bytes from `at` on to the end of a piece of the buffer. */
+static size_t rest_of_piece(const struct span *s, size_t at)
+{
+    return s->buffer->piece - (s->offset + at) % s->buffer->piece;
+}
+
+struct span span_seen(const struct device_program *p, const struct span *s, size_t from)
+{
+    size_t most = p->vk->limits.operand / 4 * 4, rest = rest_of_piece(s, from);
+    struct span part = { s->buffer, s->offset + from, s->size - from, s->write };
+
+    most = rest < most ? rest : most;
+    part.size = part.size < most ? part.size : most;
+    return part;
+}
+
 static size_t next_lasting(const struct device_program *p, size_t size)
 {
     return within_piece(p->vk, p->lasting_at + p->lasting_size, size);
@@ -166,15 +182,32 @@ bool share_buffers(struct device_program *p, struct draft_dispatch *d)
     return true;
 }
 
+static int too_large(struct device_program *p, const struct dispatch *t, const struct span *s)
+{
+    const double MIB = 1 << 20;
+    const char *what = shader_name(t->shader);
+    size_t most = p->vk->limits.operand;
+
+    p->too_large = true;
+    if (s->size > most)
+        return ebm_fail(p->vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: %.4g MiB, of which the device takes %.4g at once",
+                        what, (double)s->size / MIB, (double)most / MIB);
+    return ebm_fail(p->vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: %.4g MiB that lie in two allocations of the device, as "
+                    "the whole is more than the %.4g of one", what, (double)s->size / MIB, (double)s->buffer->piece / MIB);
+}
+
 /* Parameters: how many bytes after its descriptor each operand begins, then the
- * draft's own; each block begins at an offset that a descriptor may have. */
+ * draft's own; each block begins at an offset that a descriptor may have, and is seen whole. */
 static int put_params(struct device_program *p, const struct draft_dispatch *d, struct dispatch *t)
 {
-    size_t align = p->vk->limits.offset_align, unit = align / 4 ? align / 4 : 1;
-    size_t first = (p->n_words + unit - 1) / unit * unit;
+    size_t align = p->vk->limits.offset_align, first;
     int rc;
 
     t->n_params = (size_t)t->n_operands + (size_t)d->n_params + d->n_tail;
+    const struct span words = { .size = 4 * t->n_params };
+    if (words.size > p->vk->limits.operand)
+        return too_large(p, t, &words);
+    first = within_piece(p->vk, 4 * p->n_words, words.size) / 4;
     if ((rc = grow_words(p, first - p->n_words + t->n_params)) < 0)
         return rc;
     t->params = first;
@@ -189,22 +222,18 @@ static int put_params(struct device_program *p, const struct draft_dispatch *d, 
     return EBM_OK;
 }
 
-static int too_large(struct device_program *p, const char *what, size_t size, size_t most)
-{
-    p->too_large = true;
-    return ebm_fail(p->vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: %.4g MiB, of which the device takes %.4g at once",
-                    what, (double)size / (1 << 20), (double)most / (1 << 20));
-}
-
 static int check_limits(struct device_program *p, const struct dispatch *t, uint64_t groups)
 {
-    const struct vk_limits *limits = &p->vk->limits;
+    uint64_t across = p->vk->limits.groups;
 
     for (int i = 0; i < t->n_operands; i++)
         if (is_large(p, &t->operands[i]))
-            return too_large(p, shader_name(t->shader), t->operands[i].size, limits->operand);
-    if (groups > (uint64_t)limits->groups * limits->groups)
-        return too_large(p, shader_name(t->shader), t->operands[0].size, limits->operand);
+            return too_large(p, t, &t->operands[i]);
+    if (groups > across * across) {
+        p->too_large = true;
+        return ebm_fail(p->vk->ctx, EBM_ERR_NOMEM, "vulkan: %s: %.4g workgroups, of which the device takes %.4g",
+                        shader_name(t->shader), (double)groups, (double)(across * across));
+    }
     return EBM_OK;
 }
 
@@ -246,23 +275,35 @@ int draft_emit(struct device_program *p, const struct draft_dispatch *d)
     return p->dry ? EBM_OK : pipe_get(p->vk, d->shader, d->n_constants, d->constants, &t->pipeline);
 }
 
-int emit_copy(struct device_program *p, struct span from, struct span to)
+static int emit_piece(struct device_program *p, struct span from, struct span to)
 {
-    struct dispatch *t;
+    struct dispatch *t = new_dispatch(p);
 
-    if ((from.buffer == to.buffer && from.offset == to.offset) || from.size == 0)
-        return EBM_OK;
-    if (!(t = new_dispatch(p)))
+    if (!t)
         return EBM_ERR_NOMEM;
     t->shader = SHADER_COUNT;
     t->n_operands = 2;
     t->operands[0] = from;
     t->operands[1] = written(to);
     t->work = work_of(t);
-    for (int i = 0; i < 2; i++)
-        if (crosses(&t->operands[i]))
-            return too_large(p, "a state", to.size, p->vk->limits.piece);
     return EBM_OK;
+}
+
+int emit_copy(struct device_program *p, struct span from, struct span to)
+{
+    int rc = EBM_OK;
+
+    if (from.buffer == to.buffer && from.offset == to.offset)
+        return EBM_OK;
+    for (size_t left = from.size; left && rc >= 0; left -= from.size) {
+        size_t rest = rest_of_piece(&from, 0), there = rest_of_piece(&to, 0);
+        rest = rest < there ? rest : there;
+        from.size = to.size = left < rest ? left : rest;
+        rc = emit_piece(p, from, to);
+        from.offset += from.size;
+        to.offset += to.size;
+    }
+    return rc;
 }
 
 /* ---- steps ---- */

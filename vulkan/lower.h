@@ -108,6 +108,8 @@ int draft_emit(struct device_program *p, const struct draft_dispatch *d);
 int emit_copy(struct device_program *p, struct span from, struct span to);
 
 struct span span_at(const struct device_program *p, const struct place *place, size_t size);
+/* As much of a span, from byte `from` of it on, as one descriptor sees. */
+struct span span_seen(const struct device_program *p, const struct span *s, size_t from);
 struct span span_scratch(struct device_program *p, size_t size);
 /* Where `size` bytes may begin, from `at` on: in one piece of a buffer. */
 size_t within_piece(const struct vk *vk, size_t at, size_t size);

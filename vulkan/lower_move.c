@@ -113,15 +113,15 @@ int lower_random(const struct lowering *l)
 {
     const struct node *y = l->node;
     int64_t count = shape_count(&y->shape), n;
-    const int64_t most = (int64_t)(l->program->vk->limits.operand / sizeof(float)) / 4 * 4;
     int rc = EBM_OK;
 
     for (int64_t first = 0; first < count && rc >= 0; first += n) {
         struct draft_dispatch d = { .shader = SHADER_RANDOM };
-        n = count - first < most ? count - first : most;
         d.operands[0] = l->in[0];
-        d.operands[2] = (struct span){ l->out.buffer, l->out.offset + (size_t)first * sizeof(float),
-                                       (size_t)n * sizeof(float), true };
+        d.operands[2] = span_seen(l->program, &l->out, (size_t)first * sizeof(float));
+        n = (int64_t)(d.operands[2].size / sizeof(float));
+        n = first + n < count ? n / 4 * 4 : n;       /* numbers are made by fours */
+        d.operands[2].size = (size_t)n * sizeof(float);
         draft_constant(&d, y->op == OP_TICK ? 2 : y->attr.random.normal ? 1 : 0);
         draft_param(&d, n);
         draft_param(&d, y->op == OP_TICK ? 0 : (int32_t)y->attr.random.purpose);
@@ -132,51 +132,46 @@ int lower_random(const struct lowering *l)
     return rc;
 }
 
-/* Rows [first, first + n) of the table, for all indices. */
-static int emit_index(const struct lowering *l, const struct shape *table, int64_t first, int64_t n)
+/* The elements of the table in a window, for all indices. */
+static int emit_index(const struct lowering *l, const struct shape *table, struct span window, size_t before)
 {
     const struct node *y = l->node;
     struct draft_dispatch d = { .shader = SHADER_INDEX };
     int64_t rows = table->n[0], width = shape_count(table) / rows, indices = shape_count(l->shape[1]);
-    int64_t count = y->op == OP_SCATTER ? n * width : indices * width;
-    struct span *of_table = y->op == OP_GATHER ? &d.operands[0] : &d.operands[2];
-    size_t row = (size_t)width * type_size(y->type);
+    int64_t first = (int64_t)(before / type_size(y->type)), n = (int64_t)(window.size / type_size(y->type));
+    int64_t count = y->op == OP_SCATTER ? n : indices * width, skipped = first % width;
 
     d.operands[0] = l->in[y->op == OP_UPDATE ? 2 : 0];   /* rows of UPDATE: its table is copied already */
     d.operands[1] = l->in[1];
     d.operands[2] = l->out;
-    of_table->offset += (size_t)first * row;
-    of_table->size = (size_t)n * row;
+    d.operands[y->op == OP_GATHER ? 0 : 2] = window;
     draft_constant(&d, y->op == OP_GATHER ? 0 : y->op == OP_SCATTER ? 1 : 2);
     draft_constant(&d, y->type == EBM_U8);
-    draft_param(&d, count);
-    draft_param(&d, rows);
-    draft_param(&d, indices);
-    draft_param(&d, width);
-    draft_param(&d, first);
-    draft_param(&d, n);
+    const int64_t params[] = { count, rows, indices, width, first / width, (skipped + n + width - 1) / width,
+                               skipped, n };
+    for (size_t i = 0; i < COUNT(params); i++)
+        draft_param(&d, params[i]);
     draft_count(&d, count);
     if (y->op != OP_GATHER)                           /* each looks at all indices */
         d.work = 4.0 * (double)count * (double)indices;
     return draft_emit(l->program, &d);
 }
 
-/* A table is looked up through windows of as many rows as a descriptor sees. */
+/* A table is looked up through windows of as much as a descriptor sees; a row may begin in
+ * one and end in another. */
 int lower_index(const struct lowering *l)
 {
     const struct node *y = l->node;
     const struct shape *table = y->op == OP_SCATTER ? &y->shape : l->shape[0];
-    int64_t rows = table->n[0], n;
-    size_t row = rows ? (size_t)(shape_count(table) / rows) * type_size(y->type) : 0;
-    int64_t most = row ? (int64_t)(l->program->vk->limits.operand / row) : 0;
+    const struct span *whole = y->op == OP_GATHER ? &l->in[0] : &l->out;
+    struct span window;
     int rc = EBM_OK;
 
     if (y->op == OP_UPDATE && (rc = emit_copy(l->program, l->in[0], l->out)) < 0)
         return rc;
-    most = most < 1 ? 1 : most;                       /* then it is refused */
-    for (int64_t first = 0; first < rows && rc >= 0; first += n) {
-        n = rows - first < most ? rows - first : most;
-        rc = emit_index(l, table, first, n);
+    for (size_t at = 0; at < whole->size && rc >= 0; at += window.size) {
+        window = span_seen(l->program, whole, at);
+        rc = emit_index(l, table, window, at);
     }
     return rc;
 }
