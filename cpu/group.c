@@ -8,8 +8,9 @@
  *       for each piece of the tile
  *           for each loop of the list: do it over the piece
  *
- * A piece is the tile, or a part of it where operands come from memory: so short that
- * the processor begins to read one while it computes another.
+ * A piece is the tile, or a part of it: where operands come from memory, so short that
+ * the processor begins to read one while it computes another; and where all pieces find their
+ * operands in the same way, so that lists are made less often.
  *
  * A register is a piece of floats, a tile of memory, or LANES copies of one number,
  * which is computed when the list is made.  Where operands and results can be used
@@ -247,7 +248,7 @@ void group_range(void *self, int64_t begin, int64_t end, int thread)
 
 void group_run(const struct cpu *cpu, struct group *g, char *scratch)
 {
-    int64_t tiles = (g->count + g->tile - 1) / g->tile;
+    int64_t spans = (g->count + g->span - 1) / g->span;
 
     group_begin(g, scratch);
     if (threads_for(cpu, g->work) == 1) {
@@ -256,8 +257,8 @@ void group_run(const struct cpu *cpu, struct group *g, char *scratch)
     }
 #pragma omp parallel for num_threads(cpu->threads) schedule(static)
     for (int t = 0; t < cpu->threads; t++) {     /* no element's bits depend on the cuts */
-        int64_t begin = tiles * t / cpu->threads * g->tile;
-        int64_t end = tiles * (t + 1) / cpu->threads * g->tile;
+        int64_t begin = spans * t / cpu->threads * g->span;
+        int64_t end = spans * (t + 1) / cpu->threads * g->span;
         group_range(g, begin, end < g->count ? end : g->count, thread_index());
     }
 }

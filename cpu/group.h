@@ -58,6 +58,7 @@ struct group {
     const struct kernels *k;
     int64_t count, work;         /* elements; element operations in all */
     int tile, piece;             /* elements; of a register */
+    int span;                    /* what is written out is for as many: a tile, unless tiles are longer */
     int n_in, n_out, n_instr;
     bool far;                    /* operands come from memory */
     size_t thread_scratch;       /* bytes: registers, numbers, slots and copies */
@@ -81,7 +82,7 @@ enum { ONE = -1 };               /* LANES copies of one number */
 static inline int64_t made_size(const struct group *g, const struct input *in)
 {
     return in->reading == READ_ONE ? LANES
-         : in->reading == READ_PERIOD ? (in->period + g->tile + 2 * LANES - 1) & -LANES
+         : in->reading == READ_PERIOD ? (in->period + g->span + 2 * LANES - 1) & -LANES
          : 0;
 }
 

@@ -6,6 +6,7 @@
 enum {
     TILE_MAX = 1024, FAR_PIECE = 256,    /* elements */
     TILE_FLOATS = 16384,         /* registers, and what cannot be used in place */
+    LONGER = 8,                  /* times: tiles without the latter */
     FAR_BYTES = 2 << 20          /* that no second cache holds */
 };
 
@@ -293,6 +294,23 @@ static void choose_tile(struct group *g, const struct ew_group *plan)
     if (g->tile > TILE_MAX)
         g->tile = TILE_MAX;
     g->piece = g->far && FAR_PIECE < g->tile ? FAR_PIECE : g->tile;
+    g->span = g->tile;
+}
+
+/* Where nothing is copied for a tile, and what repeats does so from piece to piece, lists are
+ * made for longer tiles of as many pieces more. */
+static void lengthen_tiles(struct group *g)
+{
+    for (int i = 0; i < g->n_in; i++) {
+        const struct input *in = &g->in[i];
+        if (in->reading != READ_LINEAR && in->reading != READ_ONE
+            && !(in->reading == READ_PERIOD && g->piece % in->period == 0))
+            return;
+    }
+    for (int i = 0; i < g->n_instr; i++)
+        if (g->instr[i].op == EW_IOTA)
+            return;
+    g->tile *= LONGER;
 }
 
 int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct memory *memory,
@@ -335,6 +353,7 @@ int group_new(const struct cpu *cpu, const struct ew_group *plan, const struct m
             choose_streamed(g, i, whole);
     }
     choose_pairs(g);
+    lengthen_tiles(g);
     return EBM_OK;
 }
 

@@ -164,6 +164,8 @@ struct reg input_load(const struct group *g, const struct input *in, char *scrat
     case READ_ONE:
         return number(in->made);
     case READ_PERIOD:
+        if (g->tile > g->span)               /* the same for all pieces */
+            return (struct reg){ (char *)(in->made + begin % in->period), 0 };
         return lies(in->made + begin % in->period);
     case READ_WINDOW:
         if (fills_lanes(n) && begin % in->period + n <= in->period)
