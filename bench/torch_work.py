@@ -15,7 +15,7 @@ autocast; contractions and networks alone.  --peaks: the most memory of an updat
 above that of a process that does next to nothing, instead of times.
 
 EBM_BENCH_BACKEND=vulkan:0 (say) lets libebm compute on a GPU; PyTorch then does, too,
-if it knows CUDA, and without TF32, as libebm computes in float32.
+if it knows CUDA, and without TF32, as libebm computes in float32.  Then there is no peak.
 """
 import argparse
 import math
@@ -48,7 +48,7 @@ def with_autocast(call, bf16):
         return call
 
     def cast(x):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             y = call(x)
         return y.float()
     return cast
@@ -196,7 +196,8 @@ class Other:
         """The part of the machine's peak that a run of so many seconds reaches."""
         self.pipe.stdin.write("peak\n")
         self.pipe.stdin.flush()
-        return self.counted / seconds / float(self.pipe.stdout.readline())
+        peak = float(self.pipe.stdout.readline())
+        return self.counted / seconds / peak if peak else math.nan
 
     def peak(self):
         """The most bytes that it ever had in memory."""
@@ -262,9 +263,10 @@ def measure(line, options, folder):
     other.close()
     best = min(theirs, key=lambda m: statistics.median(theirs[m]))
     ratio, low, high = quartiles([t / o for o, t in zip(ours, theirs[best])])
-    print("%-9s %-34s %10.3f %10.3f %-9s %6.2f (%.2f - %.2f) %9.1e %6.0f%%" % (line.kind, line.name,
+    share = statistics.median(shares)
+    print("%-9s %-34s %10.3f %10.3f %-9s %6.3g (%.3g - %.3g) %9.1e %7s" % (line.kind, line.name,
           1e3 * statistics.median(ours), 1e3 * statistics.median(theirs[best]), best, ratio, low, high, error,
-          100 * statistics.median(shares)), flush=True)
+          "" if math.isnan(share) else "%.0f%%" % (100 * share)), flush=True)
     return ratio
 
 
@@ -347,7 +349,7 @@ def main():
             ratio = peak(line, options, folder, bare) if options.peaks else measure(line, options, folder)
             ratios.setdefault(line.kind, []).append(ratio)
     for kind, list_ in ratios.items():
-        print("%-9s %-48s %6.2f" % (kind, "geometric mean of ratios",
+        print("%-9s %-48s %6.3g" % (kind, "geometric mean of ratios",
                                     math.exp(statistics.fmean(map(math.log, list_)))))
 
 

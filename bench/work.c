@@ -7,7 +7,8 @@
  *     work list                               "number kind n h w c name|network"
  *     work serve THREADS NUMBER FILE [bf16]   for torch_work.py
  *
- * EBM_BENCH_BACKEND names what computes instead of the CPU; it is timed on the wall.
+ * EBM_BENCH_BACKEND names what computes instead of the CPU; it is timed on the wall, and has
+ * no peak here.
  *
  * GFLOP/s count the operations of contractions by their definition, in float32 or
  * bfloat16, and their peak is that of float32 multiplications in registers: Winograd's
@@ -19,7 +20,7 @@
  * serve writes a work's weights and inputs, and the result of a first run as
  * "result", to the safetensors FILE, says "ready", and then for every line with
  * a number runs the work so many times and says how many seconds that took, and for
- * "peak" the operations or bytes a second of the peak. */
+ * "peak" the operations or bytes a second of the peak, 0 if it is not known. */
 #include "config.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +48,14 @@ static const char *backend_name(void)
     return name && *name ? name : "cpu";
 }
 
+static bool on_cpu(void)
+{
+    return strcmp(backend_name(), "cpu") == 0;
+}
+
 static double now(void)
 {
-    return seconds_of(strcmp(backend_name(), "cpu") == 0 ? threads : 2);
+    return seconds_of(on_cpu() ? threads : 2);
 }
 
 /* Runs of a turn. */
@@ -68,7 +74,8 @@ static int time_of(struct ready *r, int calls, double *seconds)
     return rc;
 }
 
-/* The machine's peak in what a work is counted in: operations or bytes a second. */
+/* The processor's peak in what a work is counted in: operations or bytes a second; 0 where
+ * something else computes. */
 struct peak {
     const struct ukernel *ukernel;
     char *to, *from;         /* to be copied; NULL of operations */
@@ -79,7 +86,7 @@ struct peak {
 static int peak_new(ebm_context *ctx, const struct ready *r, struct peak *p)
 {
     *p = (struct peak){ .ukernel = ukernel_best(cpu_flags()), .calls = 1 };
-    if (r->flop > 0)
+    if (r->flop > 0 || !on_cpu())
         return EBM_OK;
     p->half = (size_t)(r->bytes / 2);
     p->from = mem_new(ctx, p->half + 1, 1);
@@ -92,7 +99,8 @@ static int peak_new(ebm_context *ctx, const struct ready *r, struct peak *p)
 
 static double peak_now(const struct peak *p)
 {
-    return p->from ? 2 * (double)p->half / time_of_copy(p->to, p->from, p->half, p->calls, threads)
+    return !on_cpu() ? 0
+         : p->from ? 2 * (double)p->half / time_of_copy(p->to, p->from, p->half, p->calls, threads)
                    : peak_of(p->ukernel, threads);
 }
 
@@ -102,14 +110,17 @@ static void peak_free(ebm_context *ctx, struct peak *p)
     mem_free(ctx, p->to);
 }
 
-/* Prints the line of a work. */
+/* Prints the line of a work; its name before it begins, as it may take long. */
 static int measure(ebm_context *ctx, ebm_backend *device, const struct work *work, int repeats)
 {
     double ours[MAX_REPEATS], top[MAX_REPEATS], share[MAX_REPEATS], once = 0;
     struct ready r;
     struct peak peak = { 0 };
-    int rc = ready_new(device, work, precision, &r);
+    int rc;
 
+    printf("%-9s %-34s", kind_names[work->kind], work->name);
+    fflush(stdout);
+    rc = ready_new(device, work, precision, &r);
     if (rc >= 0 && (rc = time_of(&r, 1, &once)) >= 0 && (rc = time_of(&r, 1, &once)) >= 0)
         rc = peak_new(ctx, &r, &peak);
     const double counted = r.flop > 0 ? r.flop : r.bytes;
@@ -117,15 +128,16 @@ static int measure(ebm_context *ctx, ebm_backend *device, const struct work *wor
         if ((rc = time_of(&r, calls_for(once), &ours[i])) < 0)
             break;
         top[i] = peak_now(&peak);
-        share[i] = 100 * counted / ours[i] / top[i];
+        share[i] = top[i] > 0 ? 100 * counted / ours[i] / top[i] : 0;
     }
     if (rc >= 0) {
         double s = median(ours, repeats);
-        printf("%-9s %-34s %10.3f %9.1f %-7s %9.1f %5.0f%%\n", kind_names[work->kind], work->name, 1e3 * s,
-               1e-9 * counted / s, r.flop > 0 ? "GFLOP/s" : "GB/s", 1e-9 * median(top, repeats),
-               median(share, repeats));
-        fflush(stdout);
+        printf(" %10.3f %9.1f %-7s", 1e3 * s, 1e-9 * counted / s, r.flop > 0 ? "GFLOP/s" : "GB/s");
+        if (on_cpu())
+            printf(" %9.1f %5.0f%%", 1e-9 * median(top, repeats), median(share, repeats));
     }
+    printf("\n");
+    fflush(stdout);
     peak_free(ctx, &peak);
     ready_free(&r);
     return rc;
@@ -134,15 +146,21 @@ static int measure(ebm_context *ctx, ebm_backend *device, const struct work *wor
 static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char *name)
 {
     int rc = EBM_OK;
+    bool any = false;
 
-    printf("%s\n%-44s %10s %17s %9s %6s\n", ebm_backend_describe(device), "", "ms", "rate", "peak", "share");
+    printf("%s\n%-44s %10s %17s", ebm_backend_describe(device), "", "ms", "rate");
+    if (on_cpu())
+        printf(" %9s %6s", "peak", "share");
+    printf("\n");
     for (int i = 0; rc >= 0 && i < n_works; i++) {
         char line[NAME_SIZE];
         snprintf(line, sizeof line, "%s %s", kind_names[works[i].kind], works[i].name);
-        if (!name || strstr(line, name))
+        if (!name || strstr(line, name)) {
+            any = true;
             rc = measure(ctx, device, &works[i], repeats);
+        }
     }
-    return rc;
+    return any || rc < 0 ? rc : ebm_fail(ctx, EBM_ERR_ARG, "no line has '%s'", name);
 }
 
 /* ---- one thread and two ---- */
