@@ -261,6 +261,25 @@ SELECT(vs, b[i], c0)
 SELECT(ss, b0, c0)
 #undef SELECT
 
+#define POSITIVE(kind, first, second) \
+    LOOP(positive_##kind) \
+    { \
+        float *d = to, b0 = b[0], c0 = c[0]; \
+        (void)b0; \
+        (void)c0; \
+        n &= -LANES; \
+        LANE_LOOP \
+        for (int64_t i = 0; i < n; i++) { \
+            float x = first, y = second; \
+            d[i] = 0.0f < a[i] ? x : y; \
+        } \
+    }
+POSITIVE(vv, b[i], c[i])
+POSITIVE(sv, b0, c[i])
+POSITIVE(vs, b[i], c0)
+POSITIVE(ss, b0, c0)
+#undef POSITIVE
+
 /* Conversions: each element is converted exactly, so remainders do not matter. */
 static void from_i32(float *d, const int32_t *a, int64_t n)
 {
@@ -374,7 +393,7 @@ const struct kernels NAME(kernels) = {
         [EW_LESS] = BINARY(less), [EW_EQUAL] = BINARY(equal),
         [EW_SELECT] = { select_vv, select_sv, select_vs, select_ss },
     },
-    .pair = NAME(pairs),
+    .pair = NAME(pairs), .positive = { positive_vv, positive_sv, positive_vs, positive_ss },
     .to_i32 = to_i32, .to_u8 = to_u8, .copy = copy, .spread = spread,
     .stream = NAME(stream), .fetch = fetch, .stream_end = NAME(stream_end),
     .from_i32 = from_i32, .from_u8 = from_u8,

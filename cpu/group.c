@@ -112,12 +112,17 @@ static struct reg compute(const struct kernels *k, const struct instruction *p, 
 
 /* The two instructions as one: first's operands are those it would have had. */
 static struct reg compute_pair(const struct kernels *k, const struct instruction *first, const struct reg *waiting,
-                               const struct instruction *p, struct reg other, struct reg d, struct list *l)
+                               const struct instruction *p, const struct reg *reg, struct reg d, struct list *l)
 {
-    const int kind = one(waiting[0]) + 2 * one(waiting[1]);
-    const int second = p->op == EW_SUB && p->second ? PAIR_FROM : p->op - EW_ADD;
+    const struct reg other = reg[p->second ? p->a : p->b];
 
-    add(l, k->pair[first->op - EW_ADD][second][2 * kind + one(other)], d, waiting[0], waiting[1], other);
+    if (first->op == EW_LESS) {
+        add(l, k->positive[one(reg[p->b]) + 2 * one(reg[p->c])], d, waiting[1], reg[p->b], reg[p->c]);
+    } else {
+        const int kind = one(waiting[0]) + 2 * one(waiting[1]);
+        const int second = p->op == EW_SUB && p->second ? PAIR_FROM : p->op - EW_ADD;
+        add(l, k->pair[first->op - EW_ADD][second][2 * kind + one(other)], d, waiting[0], waiting[1], other);
+    }
     return d;
 }
 
@@ -183,8 +188,7 @@ static void make_list(const struct group *g, int64_t begin, int64_t n, char *scr
                 continue;
             }
             if (p->takes && first) {
-                *d = compute_pair(k, first, waiting, p, reg[p->second ? p->a : p->b],
-                                  result_of(g, p, begin, n, scratch), l);
+                *d = compute_pair(k, first, waiting, p, reg, result_of(g, p, begin, n, scratch), l);
                 first = NULL;
                 continue;
             }

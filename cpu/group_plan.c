@@ -176,16 +176,27 @@ static void choose_streamed(struct group *g, int o, int64_t whole)
     g->out[o].streamed = true;
 }
 
+/* Whether p, which reads the result of `first`, can be one loop with it: two of sums,
+ * differences and products, or a choice by 0 < b. */
+static bool may_pair(const struct group *g, const struct instruction *first, int a_setter, const struct instruction *p)
+{
+    if (first->op == EW_LESS)
+        return p->op == EW_SELECT && p->a == first->dst
+            && g->instr[a_setter].op == EW_IMM && g->instr[a_setter].imm[0] == 0.0f;
+    return ew_pairs(first->op) && ew_pairs(p->op) && (p->a == first->dst || p->b == first->dst);
+}
+
 /* Pair instructions whose result only the next that is no leaf reads with that, in their order.
  * (Leaves in between change no register's memory.) */
 static void choose_pairs(struct group *g)
 {
-    int readers[EW_MAX_INSTRS] = { 0 }, setter[EW_MAX_REGS] = { 0 };
+    int readers[EW_MAX_INSTRS] = { 0 }, setter[EW_MAX_REGS] = { 0 }, operand_setter[EW_MAX_INSTRS] = { 0 };
     int before = -1;             /* the instruction before that is no leaf and has no pair */
 
     for (int i = 0; i < g->n_instr; i++) {
         const struct instruction *p = &g->instr[i];
         const int operand[3] = { p->a, p->b, p->c };
+        operand_setter[i] = setter[p->a];
         for (int k = 0; k < ew_operands(p->op); k++)
             readers[setter[operand[k]]]++;
         setter[p->dst] = i;
@@ -196,13 +207,12 @@ static void choose_pairs(struct group *g)
         struct instruction *p = &g->instr[i];
         if (ew_operands(p->op) == 0)
             continue;
-        if (before >= 0 && ew_pairs(p->op) && readers[before] == 1
-            && (p->a == g->instr[before].dst || p->b == g->instr[before].dst)) {
+        if (before >= 0 && readers[before] == 1 && may_pair(g, &g->instr[before], operand_setter[before], p)) {
             g->instr[before].waits = p->takes = true;
             p->second = p->a != g->instr[before].dst;
             before = -1;
         } else {
-            before = ew_pairs(p->op) && p->output < 0 ? i : -1;
+            before = p->output < 0 ? i : -1;
         }
     }
 }

@@ -44,6 +44,7 @@ struct kernels {
     const char *name;                              /* "avx512" */
     ew_loop *loop[EW_COUNT][EW_KINDS];             /* those that an operation can have */
     ew_loop *const (*pair)[PAIR_SECOND][PAIR_KINDS];
+    ew_loop *positive[EW_KINDS];                   /* d = 0 < a ? b : c; kinds of b and c */
 
     /* Conversions and copies; any n.  spread: d = a[0].  stream: past the caches,
      * stream_end before others read.  fetch: begin to read a. */

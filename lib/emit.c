@@ -126,8 +126,10 @@ static int write_value(struct writer *w, ebm_val v)
     bool computed = is_elementwise(g, v) && (!(w->s->mark[v] & MARK_STORED) || made_here(w, v));
     if (!computed)
         return write_load(w, v);
-    for (int i = 0; i < n->n_in; i++)
-        arg[i] = write_value(w, n->in[i]);
+    for (int i = 0; i < n->n_in; i++) {
+        const int k = n->op == OP_SELECT ? (i + 1) % n->n_in : i;    /* the choice just before it is made */
+        arg[k] = write_value(w, n->in[k]);
+    }
     if (n->op == OP_CAST) {
         enum ebm_type from = node_of(g, n->in[0])->type;
         bool exact = n->type == EBM_F32 || (n->type == EBM_I32 && from == EBM_U8);

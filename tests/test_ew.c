@@ -363,6 +363,15 @@ static void test_pairs(const struct kernels *k)
                     k->loop[last][c ? EW_VS : EW_VV](y[1], between, x[2], x[2], N);
                 wrong += memcmp(y[0], y[1], sizeof y[0]) != 0;
             }
+    x[0][0] = 0;
+    x[0][1] = NAN;
+    for (int kind = 0; kind < EW_KINDS; kind++) {
+        const float zero[LANES] = { 0 };
+        k->positive[kind](y[0], x[0], x[1], x[2], N);
+        k->loop[EW_LESS][EW_SV](between, zero, x[0], x[0], N);
+        k->loop[EW_SELECT][kind](y[1], between, x[1], x[2], N);
+        wrong += memcmp(y[0], y[1], sizeof y[0]) != 0;
+    }
     tap_ok(wrong == 0, "%s: two operations as one loop: %d differ", k->name, wrong);
 }
 
