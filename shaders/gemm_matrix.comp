@@ -77,7 +77,8 @@ void main()
     bool any_a = false, any_b = false;
     coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sum[SM * SN];
 
-    if (!find_tile())
+    // Where subgroups are smaller than the device says, the trial of matrix.c finds nothing.
+    if (!find_tile() || gl_NumSubgroups * SM * SN * M * N != BM * BN)
         return;
     for (uint i = 0; i < SM * SN; i++)
         sum[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);

@@ -62,6 +62,15 @@ mv run whole
 ls cache/vulkan-*.bin >again 2>/dev/null
 ok $? 'leaves its pipelines in the cache'
 
+# --- a set of few descriptors, of shaders that may have more ---
+EBM_VULKAN_SET=9
+export EBM_VULKAN_SET
+with "$faults" exits 0 'where a set has few descriptors' $train -b vulkan:0 --out set
+cmp -s set/model.safetensors whole/model.safetensors
+ok $? 'the model is the same'
+unset EBM_VULKAN_SET
+rm -rf set
+
 # --- a GPU that does not open, and another ---
 EBM_VULKAN_GPUS=2 EBM_VULKAN_FAULT=CreateDevice:1:-3once
 export EBM_VULKAN_GPUS EBM_VULKAN_FAULT

@@ -9,6 +9,9 @@
  *
  * EBM_VULKAN_GPUS: each device is there twice, and says that it is an integrated GPU.
  *
+ * EBM_VULKAN_SET=n: the device has so many storage buffers in a set, though a shader may
+ * read more, and no layout has more.
+ *
  * EBM_VULKAN_BUDGET=bytes: the device tells by VK_EXT_memory_budget that it has so
  * many left.
  *
@@ -137,6 +140,21 @@ static VKAPI_ATTR void VKAPI_CALL GetPhysicalDeviceProperties2(VkPhysicalDevice 
     real_GetPhysicalDeviceProperties2(p, of);
     if (getenv("EBM_VULKAN_GPUS"))
         of->properties.deviceType = VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+    if (getenv("EBM_VULKAN_SET"))
+        of->properties.limits.maxDescriptorSetStorageBuffers = (uint32_t)strtoul(getenv("EBM_VULKAN_SET"), NULL, 10);
+}
+
+static PFN_vkCreateDescriptorSetLayout real_CreateDescriptorSetLayout;
+static VKAPI_ATTR VkResult VKAPI_CALL CreateDescriptorSetLayout(VkDevice d, const VkDescriptorSetLayoutCreateInfo *i,
+                                                                const VkAllocationCallbacks *a,
+                                                                VkDescriptorSetLayout *s)
+{
+    uint32_t n = 0;
+
+    for (uint32_t b = 0; b < i->bindingCount; b++)
+        n += i->pBindings[b].descriptorCount;
+    return getenv("EBM_VULKAN_SET") && n > strtoul(getenv("EBM_VULKAN_SET"), NULL, 10)
+         ? VK_ERROR_OUT_OF_HOST_MEMORY : real_CreateDescriptorSetLayout(d, i, a, s);
 }
 
 static PFN_vkGetPhysicalDeviceMemoryProperties2 real_GetPhysicalDeviceMemoryProperties2;
@@ -144,12 +162,13 @@ static VKAPI_ATTR void VKAPI_CALL GetPhysicalDeviceMemoryProperties2(VkPhysicalD
                                                                      VkPhysicalDeviceMemoryProperties2 *m)
 {
     VkPhysicalDeviceMemoryBudgetPropertiesEXT *budget = m->pNext;
+    const char *bytes = getenv("EBM_VULKAN_BUDGET");
 
-    m->pNext = NULL;
+    m->pNext = bytes ? NULL : budget;        /* the driver may know it, too */
     real_GetPhysicalDeviceMemoryProperties2(p, m);
     m->pNext = budget;
-    for (uint32_t i = 0; budget && i < VK_MAX_MEMORY_HEAPS; i++) {
-        budget->heapBudget[i] = strtoull(getenv("EBM_VULKAN_BUDGET"), NULL, 10);
+    for (uint32_t i = 0; bytes && budget && i < VK_MAX_MEMORY_HEAPS; i++) {
+        budget->heapBudget[i] = strtoull(bytes, NULL, 10);
         budget->heapUsage[i] = 0;
     }
 }
@@ -176,7 +195,7 @@ static PFN_vkVoidFunction ours(const char *name, PFN_vkVoidFunction real)
     OURS(CreateDevice) OURS(CreateBuffer) OURS(AllocateMemory) OURS(MapMemory)
     OURS(CreateComputePipelines) OURS(CreateDescriptorPool) OURS(AllocateCommandBuffers)
     OURS(WaitForFences) OURS(QueueSubmit) OURS(DestroyDevice) OURS(ResetFences)
-    OURS(EnumeratePhysicalDevices) OURS(GetPhysicalDeviceProperties2) OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
+    OURS(CreateDescriptorSetLayout) OURS(EnumeratePhysicalDevices) OURS(GetPhysicalDeviceProperties2) OURS(EnumerateDeviceExtensionProperties) OURS(GetPhysicalDeviceMemoryProperties2)
     return NULL;
 }
 

@@ -16,7 +16,8 @@
 
 enum { DEVICES_MAX = 64, FAMILIES_MAX = 32 };
 enum { TINY_PIECE = 1 << 16, TINY_RANGE = 1 << 14 };
-enum { PIECE_ALIGN = 256 };  /* the largest alignment that Vulkan lets a descriptor need */
+/* Buffers of so much take no more memory than they have, whatever pages a driver deals in. */
+enum { PIECE_ALIGN = 1 << 16 };
 
 void vk_lose(struct vk *vk)
 {
@@ -161,15 +162,25 @@ static void pretend(struct vk *vk, size_t piece, size_t range)
     vk->pretends = true;
 }
 
+/* Descriptors of storage buffers that a compute shader may have; all are in one set. */
+static uint32_t buffers_of(const VkPhysicalDeviceLimits *l)
+{
+    const uint32_t most[] = { l->maxPerStageDescriptorStorageBuffers, l->maxDescriptorSetStorageBuffers,
+                              l->maxPerStageResources };
+    uint32_t least = most[0];
+
+    for (size_t i = 1; i < COUNT(most); i++)
+        least = most[i] < least ? most[i] : least;
+    return least;
+}
+
 static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint64_t allocation)
 {
     const char *pretended = getenv("EBM_VULKAN_LIMITS");
-    const uint32_t every = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
-                         | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     VkPhysicalDeviceMemoryProperties2 memory = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2 };
     size_t align = (size_t)p->limits.minStorageBufferOffsetAlignment;
-    uint64_t range = p->limits.maxStorageBufferRange < INT32_MAX ? p->limits.maxStorageBufferRange : INT32_MAX;
+    uint64_t range = (p->limits.maxStorageBufferRange < INT32_MAX ? p->limits.maxStorageBufferRange : INT32_MAX) / 4 * 4;
     uint32_t across = p->limits.maxComputeWorkGroupCount[0], down = p->limits.maxComputeWorkGroupCount[1];
 
     align = align > 4 ? align : 4;
@@ -177,14 +188,11 @@ static void set_limits(struct vk *vk, const VkPhysicalDeviceProperties *p, uint6
         .offset_align = align, .operand = (size_t)range - align,
         .piece = (size_t)(allocation < SIZE_MAX / 4 ? allocation : SIZE_MAX / 4) / PIECE_ALIGN * PIECE_ALIGN,
         .blocks = p->limits.maxMemoryAllocationCount, .groups = across < down ? across : down,
-        .buffers = p->limits.maxPerStageDescriptorStorageBuffers, .work = work_of(p->deviceType) };
+        .buffers = buffers_of(&p->limits), .work = work_of(p->deviceType) };
     vk->f.GetPhysicalDeviceMemoryProperties2(vk->physical, &memory);
     vk->memory = memory.memoryProperties;
     /* A discrete GPU may show all its memory too, but reading it is slow. */
-    for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
-        if ((vk->memory.memoryTypes[i].propertyFlags & every) == every
-            && p->deviceType != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU)
-            vk->shared = true;
+    vk->shared = p->deviceType != VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU && heap_is_seen(vk);
     if (pretended && strcmp(pretended, "minimum") == 0)
         pretend(vk, 1 << 27, 1 << 27);
     if (pretended && strcmp(pretended, "tiny") == 0)
@@ -251,13 +259,15 @@ int device_open(struct vk *vk, const char *device)
         vk->winograd.share = 0;
     vk->base.piece = vk->limits.piece;
     memcpy(vk->uuid, p.pipelineCacheUUID, sizeof vk->uuid);
+    if ((rc = new_device(vk)) < 0)
+        return rc;
     if (vk->matrix.m)
         snprintf(matrices, sizeof matrices, ", matrices of %ux%ux%u for bf16", (unsigned)vk->matrix.m,
                  (unsigned)vk->matrix.n, (unsigned)vk->matrix.k);
     snprintf(vk->base.description, sizeof vk->base.description, "vulkan: %.100s, Vulkan %u.%u%s%s",
              p.deviceName, (unsigned)VK_API_VERSION_MAJOR(p.apiVersion),
              (unsigned)VK_API_VERSION_MINOR(p.apiVersion), vk->shared ? ", shared memory" : "", matrices);
-    return new_device(vk);
+    return EBM_OK;
 }
 
 void device_close(struct vk *vk)

@@ -21,12 +21,36 @@ struct heap_block {
     struct { uint64_t offset, size; } parts[PARTS_MOST];
 };
 
-static int memory_type(struct vk *vk, uint32_t allowed, VkMemoryPropertyFlags wanted)
+static const VkMemoryPropertyFlags LOCAL = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+    HOST = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
+static int memory_type(const struct vk *vk, uint32_t allowed, VkMemoryPropertyFlags wanted)
 {
     for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++)
         if (allowed >> i & 1 && (vk->memory.memoryTypes[i].propertyFlags & wanted) == wanted)
             return (int)i;
     return -1;
+}
+
+/* The memory of buffers, where the device has such; -1: none. */
+static int type_for(const struct vk *vk, uint32_t allowed, enum memory_use use, bool seen)
+{
+    int type = memory_type(vk, allowed, (seen ? HOST : 0) | (use == MEMORY_DEVICE ? LOCAL : 0));
+
+    return type < 0 ? memory_type(vk, allowed, seen ? HOST : 0) : type;
+}
+
+static VkDeviceSize heap_size(const struct vk *vk, int type)
+{
+    return type < 0 ? 0 : vk->memory.memoryHeaps[vk->memory.memoryTypes[type].heapIndex].size;
+}
+
+/* Some GPUs show a window of their memory, less than all. */
+bool heap_is_seen(const struct vk *vk)
+{
+    int seen = memory_type(vk, UINT32_MAX, LOCAL | HOST);
+
+    return seen >= 0 && heap_size(vk, seen) >= heap_size(vk, memory_type(vk, UINT32_MAX, LOCAL));
 }
 
 /* ---- blocks ---- */
@@ -120,15 +144,9 @@ static bool take_from(struct heap_block *b, const VkMemoryRequirements *need, st
 
 int heap_take(struct vk *vk, const VkMemoryRequirements *need, enum memory_use use, struct heap_part *part)
 {
-    const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT
-                                     | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
     bool seen = use == MEMORY_HOST || vk->shared, large = need->size > LARGE;
-    VkMemoryPropertyFlags wanted = (seen ? host : 0)
-        | (use == MEMORY_DEVICE ? VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT : 0);
-    int type = memory_type(vk, need->memoryTypeBits, wanted), rc;
+    int type = type_for(vk, need->memoryTypeBits, use, seen), rc;
 
-    if (type < 0)
-        type = memory_type(vk, need->memoryTypeBits, seen ? host : 0);
     if (type < 0)
         return ebm_fail(vk->ctx, EBM_ERR_DEVICE, "vulkan: the device has no memory for buffers");
     for (struct heap_block *b = vk->blocks; b && !large; b = b->next)
@@ -178,7 +196,7 @@ size_t heap_room(struct vk *vk)
     VkPhysicalDeviceMemoryProperties2 now = { .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
         .pNext = vk->budget ? &budget : NULL };
     uint64_t all, used;
-    int type = memory_type(vk, UINT32_MAX, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    int type = type_for(vk, UINT32_MAX, MEMORY_DEVICE, vk->shared);
     uint32_t heap = type < 0 ? 0 : vk->memory.memoryTypes[type].heapIndex;
 
     vk->f.GetPhysicalDeviceMemoryProperties2(vk->physical, &now);

@@ -14,7 +14,8 @@ enum {
     DEPTH = 16,              /* of a panel */
     TILES_WANTED = 256,      /* to keep a GPU busy */
     PART_LEAST = 256,        /* terms worth a part of their own */
-    PARTS_MOST = 64
+    PARTS_MOST = 64,
+    PART_LARGEST = DEPTH << 15           /* software drivers stop a loop after 65,535 turns */
 };
 
 struct product {
@@ -108,8 +109,8 @@ static struct tiling tiling_of(const struct product *v)
     struct tiling t = { .BM = tile_of(v->M), .BN = tile_of(v->N), .parts = 1 };
 
     t.tiles = ((v->M + t.BM - 1) / t.BM) * ((v->N + t.BN - 1) / t.BN) * v->batches;
-    while (2 * t.parts * t.tiles <= TILES_WANTED && 2 * t.parts <= PARTS_MOST
-           && v->K / (2 * t.parts) >= PART_LEAST)
+    while (v->K / t.parts > PART_LARGEST || (2 * t.parts * t.tiles <= TILES_WANTED
+           && 2 * t.parts <= PARTS_MOST && v->K / (2 * t.parts) >= PART_LEAST))
         t.parts *= 2;
     t.part = ((v->K + t.parts - 1) / t.parts + DEPTH - 1) / DEPTH * DEPTH;
     t.parts = (v->K + t.part - 1) / t.part;

@@ -126,7 +126,9 @@ int matrix_find(struct vk *vk, const VkPhysicalDeviceProperties *p)
 
 VkResult matrix_open(struct vk *vk, VkDeviceCreateInfo *info)
 {
+    const VkDeviceCreateInfo plain = *info;
     struct features f;
+    VkResult result;
 
     if (vk->matrix.m) {
         chain(&f);
@@ -136,7 +138,11 @@ VkResult matrix_open(struct vk *vk, VkDeviceCreateInfo *info)
         info->enabledExtensionCount = COUNT(extensions);
         info->ppEnabledExtensionNames = extensions;
     }
-    return vk->f.CreateDevice(vk->physical, info, NULL, &vk->device);
+    result = vk->f.CreateDevice(vk->physical, info, NULL, &vk->device);
+    if (!vk->matrix.m || (result != VK_ERROR_EXTENSION_NOT_PRESENT && result != VK_ERROR_FEATURE_NOT_PRESENT))
+        return result;
+    vk->matrix.m = 0;                        /* it has less than it said */
+    return vk->f.CreateDevice(vk->physical, &plain, NULL, &vk->device);
 }
 
 /* ---- the trial: a product that crosses what float16 can count, in sums that are known ---- */

@@ -173,6 +173,8 @@ int heap_take(struct vk *vk, const VkMemoryRequirements *need, enum memory_use u
 void heap_give(struct vk *vk, struct heap_part *part);
 VkDeviceMemory heap_memory(const struct heap_part *part);
 char *heap_mapped(const struct heap_part *part);     /* or NULL */
+/* Does the host see all of the device's memory? */
+bool heap_is_seen(const struct vk *vk);
 /* Bytes that the device has left for buffers. */
 size_t heap_room(struct vk *vk);
 
