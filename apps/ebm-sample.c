@@ -54,7 +54,7 @@ static const struct option_row rows[] = {
     { "frames", 'f', OPTION_INTEGER, "N", "so many pictures of each chain on its way", &given.frames, 1, 10000 },
     { "raw", 0, OPTION_FLAG, NULL, "the last weights, not their moving average", &given.raw, 0, 0 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
-    { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed",
+    { "precision", 0, OPTION_TEXT, "NAME", "fp32, bf16 or bf16x3: how layers' products are computed",
       &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },

@@ -42,7 +42,7 @@ static const struct option_row rows[] = {
     { "seed", 0, OPTION_INTEGER, "N", "of all random numbers; drawn and shown if not given",
       &given.seed, 0, 9007199254740992 },
     { "backend", 'b', OPTION_TEXT, "NAME", "auto, cpu, vulkan or vulkan:N: what computes", &given.backend, 0, 0 },
-    { "precision", 0, OPTION_TEXT, "NAME", "fp32 or bf16: how layers' products are computed",
+    { "precision", 0, OPTION_TEXT, "NAME", "fp32, bf16 or bf16x3: how layers' products are computed",
       &given.precision, 0, 0 },
     { "threads", 't', OPTION_INTEGER, "N", "of the CPU; all processors if not given",
       &given.threads, 1, 4096 },

@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *     contract [THREADS [REPEATS [NAME [bf16]]]]
+ *     contract [THREADS [REPEATS [NAME [PRECISION]]]]
  *
  * NAME: only layers whose name holds it.
  * GFLOP/s count the operations of the definition.  The peak is that of the
@@ -10,7 +10,7 @@
  * REPEATS timings, and the peak is measured again beside each, since machines
  * change their pace.  Where sums of products alone (EBM_EXACT) would be computed
  * by another algorithm, both run in turn, and x is the median of the ratios.  With
- * bf16 it is of the time in float32 over that with this precision.  Shapes that the
+ * PRECISION bf16 or bf16x3 it is of the time in float32 over that so.  Shapes that the
  * kernels are bad at are listed too. */
 #include "config.h"
 #include <stdio.h>
@@ -171,6 +171,11 @@ static bool measure(const struct cpu *cpu, const struct layer *layer, enum op op
     return good;
 }
 
+static enum ebm_precision precision_of(const char *name)
+{
+    return !strcmp(name, "bf16") ? EBM_BF16 : !strcmp(name, "bf16x3") ? EBM_BF16X3 : EBM_FP32;
+}
+
 int main(int argc, char **argv)
 {
     static const enum op ops[] = { OP_CONV, OP_CONV_DATA, OP_CONV_FILTER };
@@ -182,7 +187,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         threads = atoi(argv[1]);
     if (threads < 1 || repeats < 1 || ebm_context_new(NULL, &ctx) < 0) {
-        fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME [bf16]]]]\n");
+        fprintf(stderr, "usage: contract [THREADS [REPEATS [NAME [PRECISION]]]]\n");
         return 2;
     }
     const char *reason;
@@ -190,7 +195,7 @@ int main(int argc, char **argv)
     struct cpu cpu = { .ctx = ctx, .threads = threads, .flags = flags,
                        .kernels = kernels_best(flags), .bf16 = bf16_best(flags),
                        .ukernel = blis ? blis : ukernel_best(flags),
-                       .precision = argc > 4 && !strcmp(argv[4], "bf16") ? EBM_BF16 : EBM_FP32 };
+                       .precision = precision_of(argc > 4 ? argv[4] : "") };
     printf("%s %dx%d, %s, %d thread%s; GFLOP/s and share of the micro-kernel's %.0f per thread\n",
            cpu.ukernel->name, cpu.ukernel->MR, cpu.ukernel->NR, blis ? "BLIS" : reason, threads,
            threads > 1 ? "s" : "", 1e-9 * peak_of(cpu.ukernel, 1));

@@ -2,7 +2,7 @@
 
 SPDX-License-Identifier: ISC
 
-    python3 torch_work.py path/to/bench/work [THREADS [REPEATS [NAME]]] [--compile] [--bf16] [--peaks]
+    python3 torch_work.py path/to/bench/work [THREADS [REPEATS [NAME]]] [--compile] [--bf16 | --bf16x3] [--peaks]
 
 The same weights and inputs, results compared; each repeat times both sides one
 after the other, so that a machine changing its pace changes both.  PyTorch's
@@ -176,8 +176,9 @@ def differs(ours, theirs):
 class Other:
     """bench/work at the other end of a pipe."""
 
-    def __init__(self, program, threads, number, path, bf16=False):
-        words = [program, "serve", str(threads), str(number), path] + ["bf16"] * bf16
+    def __init__(self, program, threads, number, path, options=None):
+        precision = [p for p in ("bf16", "bf16x3") if options and getattr(options, p)]
+        words = [program, "serve", str(threads), str(number), path] + precision
         self.pipe = subprocess.Popen(words, text=True,
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         words = self.pipe.stdout.readline().split()
@@ -241,7 +242,7 @@ def quartiles(values):
 
 def measure(line, options, folder):
     path = os.path.join(folder, "work")
-    other = Other(options.program, options.threads, line.number, path, options.bf16)
+    other = Other(options.program, options.threads, line.number, path, options)
     tensors = {name: t.to(DEVICE) for name, t in read_safetensors(path).items()}
     result = read_safetensors(path + ".result").get("result")
     steps, error = {}, 0.0
@@ -287,7 +288,7 @@ def peak_here(line, options, path):
 
 def peak(line, options, folder, bare):
     path = os.path.join(folder, "work")
-    other = Other(options.program, options.threads, line.number, path, options.bf16)
+    other = Other(options.program, options.threads, line.number, path, options)
     other.timed(2)
     ours = other.peak() - bare
     other.close()
@@ -314,7 +315,7 @@ def parse():
     p.add_argument("threads", nargs="?", type=int, default=1)
     p.add_argument("repeats", nargs="?", type=int, default=5)
     p.add_argument("name", nargs="?", default="")
-    for flag in ("--compile", "--bf16", "--peaks", "--channels"):
+    for flag in ("--compile", "--bf16", "--bf16x3", "--peaks", "--channels"):
         p.add_argument(flag, action="store_true")
     p.add_argument("--peak-of", nargs=2, help=argparse.SUPPRESS)
     return p.parse_intermixed_args()
@@ -332,7 +333,7 @@ def main():
         return
     where = torch.cuda.get_device_name() if ON_GPU else "%d thread%s" % (
         options.threads, "" if options.threads == 1 else "s")
-    print("PyTorch %s, %s%s" % (torch.__version__, where, ", bf16" if options.bf16 else ""))
+    print("PyTorch %s, %s%s" % (torch.__version__, where, ", bf16" if options.bf16 else "; libebm with bf16x3" if options.bf16x3 else ""))
     if options.peaks:
         print("%-36s %10s %10s %6s" % ("MiB", "libebm", "PyTorch", "ratio"))
     else:
@@ -342,7 +343,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bare = bare_peak(options, lines, folder) if options.peaks else 0
         for line in lines:
-            if options.name not in line.kind + " " + line.name or (options.bf16 and not line.contracts()):
+            if options.name not in line.kind + " " + line.name or ((options.bf16 or options.bf16x3) and not line.contracts()):
                 continue
             if options.peaks and line.kind != "train":
                 continue

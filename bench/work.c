@@ -2,10 +2,12 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *     work [THREADS [REPEATS [NAME [bf16]]]]  a table; NAME: work whose line holds it
+ *     work [THREADS [REPEATS [NAME [PRECISION]]]]  a table; NAME: work whose line holds it
  *     work scaling [REPEATS [NAME]]           networks by one thread and by two
  *     work list                               "number kind n h w c name|network"
- *     work serve THREADS NUMBER FILE [bf16]   for torch_work.py
+ *     work serve THREADS NUMBER FILE [PRECISION]  for torch_work.py
+ *
+ * PRECISION: bf16 or bf16x3, and float32 where nothing is said.
  *
  * EBM_BENCH_BACKEND names what computes instead of the CPU; it is timed on the wall, and has
  * no peak here.
@@ -324,7 +326,7 @@ static void list(void)
     }
 }
 
-static const char usage[] = "usage: work [THREADS [REPEATS [NAME [bf16]]]] | scaling [REPEATS [NAME]] | list"
+static const char usage[] = "usage: work [THREADS [REPEATS [NAME [PRECISION]]]] | scaling [REPEATS [NAME]] | list"
                             " | serve THREADS NUMBER FILE [bf16]\n";
 
 /* serve THREADS NUMBER FILE; or the table of all. */
@@ -360,9 +362,9 @@ int main(int argc, char **argv)
     for (int i = 1 + serving, n = 0; i < argc && n < 4; i++)
         words[n++] = argv[i];
     threads = pairs ? 2 : atoi(words[0]);
-    if (words[3] && !strcmp(words[3], "bf16"))
-        precision = EBM_BF16;
-    if (argc > 5 + serving || threads < 1 || repeats < 1 || repeats > MAX_REPEATS) {
+    if (words[3])
+        precision = !strcmp(words[3], "bf16") ? EBM_BF16 : !strcmp(words[3], "bf16x3") ? EBM_BF16X3 : -1;
+    if ((int)precision < 0 || argc > 5 + serving || threads < 1 || repeats < 1 || repeats > MAX_REPEATS) {
         fputs(usage, stderr);
         return 2;
     }

@@ -67,10 +67,22 @@ static void multiply(const struct bf16_sum *s, const bf16 *a, const bf16 *b, flo
         _tile_loadd(6, bi, b_row);
         if (columns)
             _tile_loadd(7, bi + s->b_second, b_row);
+        if (s->a_low) {
+            _tile_loadd(4, ai + s->a_low, a_row);
+            if (rows)
+                _tile_loadd(5, ai + s->a_low + s->a_second, a_row);
+            add_products(rows, columns);
+        }
         _tile_loadd(4, ai, a_row);
         if (rows)
             _tile_loadd(5, ai + s->a_second, a_row);
         add_products(rows, columns);
+        if (s->a_low) {
+            _tile_loadd(6, bi + s->b_low, b_row);
+            if (columns)
+                _tile_loadd(7, bi + s->b_low + s->b_second, b_row);
+            add_products(rows, columns);
+        }
     }
     _tile_stored(0, c, c_row);
     if (columns)
@@ -82,6 +94,6 @@ static void multiply(const struct bf16_sum *s, const bf16 *a, const bf16 *b, flo
 }
 
 const struct bf16_kernels bf16_amx = {
-    .name = "amx", .begin = begin, .end = end, .multiply = multiply,
+    .name = "amx", .three = true, .begin = begin, .end = end, .multiply = multiply,
     .round = bf16_x86_round, .pair = bf16_x86_pair, .turn = bf16_x86_turn,
 };

@@ -34,6 +34,7 @@ struct bf16_filter {
     int64_t tiles;               /* and in a band */
     int64_t *a_at, *b_at;        /* of each */
     int64_t y_size, row;         /* elements: y of a stripe, transposed; a pixel's pairs */
+    int64_t y_low, row_low;      /* to the low parts of either; 0: none */
     int64_t sums;                /* floats of a slot: [k block][c block][tap][32][32] */
     int slots, stripes;
     size_t band;                 /* floats of x's band; stripes share all bands */
@@ -71,9 +72,9 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
         .first_y = -v->top, .first_x = -v->left,
         .span_y = (v->r - 1) * v->dilation_y + 1, .span_x = (v->s - 1) * v->dilation_x + 1,
         .step_y = v->stride_y, .step_x = v->stride_x, .units_y = v->p, .units_x = v->q,
-        .pairs = true,
+        .pairs = true, .split = v->precision == EBM_BF16X3,
     };
-    bf16_images_plan(&s->images, BAND_PIXELS, 1);
+    bf16_images_plan(&s->images, s->images.split ? BAND_PIXELS / 2 : BAND_PIXELS, 1);
     plan_slots(s);
 
     int64_t positions = v->q * s->images.together / 2;
@@ -91,6 +92,12 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     int64_t blocks = divide_up(s->k_blocks, s->stripes);
     s->y_size = blocks * 2 * s->tiles * BF16_TILE;
     s->row = blocks * BF16_BLOCK * 2;
+    int64_t rows = BF16_ROWS * s->row;
+    if (s->images.split) {
+        s->y_low = s->y_size;
+        s->row_low = rows;
+    }
+    s->y_size += s->y_low;
 
     /* the slots' sums, x of all bands | per thread: x, y, y of a tile before it is
      * transposed */
@@ -98,7 +105,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->shared = (size_t)s->slots * line_up((size_t)s->sums)
               + (s->stripes > 1 ? (size_t)s->images.bands * s->band : 0);
     s->own = (s->stripes > 1 ? 0 : s->band) + bf16_floats(s->y_size)
-           + bf16_floats(BF16_ROWS * s->row);
+           + bf16_floats(rows + s->row_low);
     *packed = 0;
     *scratch = (s->shared + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
@@ -137,12 +144,16 @@ static void load_tile(const struct bf16_filter *s, const struct stripe *st, cons
         bool inside = q < v->q && image < part->images;
         const float *one = y + (((part->image + image) * v->p + unit) * v->q + q) * v->k + first;
         const float *other = image + 1 < part->images ? one + v->p * v->q * v->k : NULL;
-        kernels->pair(st->rows + i * s->row, inside ? one : y, inside ? other : NULL,
-                      inside ? k : 0, s->row / 2);
+        bf16 *to = st->rows + i * s->row;
+        kernels->pair(to, s->row_low ? to + s->row_low : NULL, inside ? one : y,
+                      inside ? other : NULL, inside ? k : 0, s->row / 2);
     }
-    for (int64_t j = 0; j < (st->end - st->begin) * 2; j++)
-        kernels->turn(st->y + (j * s->tiles + tile) * BF16_TILE, BF16_TERMS,
-                      st->rows + j * BF16_TERMS, s->row);
+    for (int64_t j = 0; j < (st->end - st->begin) * 2; j++) {
+        bf16 *to = st->y + (j * s->tiles + tile) * BF16_TILE, *from = st->rows + j * BF16_TERMS;
+        kernels->turn(to, BF16_TERMS, from, s->row);
+        if (s->y_low)
+            kernels->turn(to + s->y_low, BF16_TERMS, from + s->row_low, s->row);
+    }
 }
 
 static void add_band(const struct bf16_filter *s, const struct stripe *st, int64_t tiles,
@@ -153,6 +164,7 @@ static void add_band(const struct bf16_filter *s, const struct stripe *st, int64
         .n = tiles, .a_at = s->a_at, .b_at = s->b_at,
         .a_row = BF16_TERMS, .a_second = s->tiles * BF16_TILE,
         .b_row = s->images.pixel, .b_second = 2 * BF16_COLUMNS,
+        .a_low = s->y_low, .b_low = s->images.low,
         .c_row = BF16_BLOCK,
     };
 
@@ -256,19 +268,14 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
 
 /* ---- when it applies --------------------------------------------------- */
 
-/* Channels are rounded up to whole tiles; where that takes as many more products as
- * tiles are faster, float32 does as well. */
-enum { MOST_WASTE = 5 };
-
 static bool applies(const struct problem *v)
 {
     int64_t c = divide_up(v->c, BF16_COLUMNS) * BF16_COLUMNS;
     int64_t k = divide_up(v->k, BF16_ROWS) * BF16_ROWS;
 
     return v->op == OP_CONV_FILTER
-        && v->precision == EBM_BF16 && v->bf16
         && v->groups == 1
-        && c * k <= MOST_WASTE * v->c * v->k;
+        && bf16_pays(v, c * k, v->c * v->k);
 }
 
 const struct algorithm conv_bf16_filter = {

@@ -52,6 +52,8 @@ void bf16_images_plan(struct bf16_images *v, int64_t floats, int64_t channels)
     v->line = v->step_x * v->columns * v->position;
     /* The last tile may reach beyond the last line. */
     v->size = ((v->units - 1) * v->step_y + v->span_y) * v->line + BF16_ROWS * v->pixel;
+    v->low = v->split ? v->size : 0;
+    v->size += v->low;
 }
 
 struct part bf16_images_part(const struct bf16_images *v, int64_t band)
@@ -72,6 +74,11 @@ int64_t bf16_images_at(const struct bf16_images *v, int64_t y, int64_t x)
 }
 
 /* ---- load ------------------------------------------------------------- */
+
+static bf16 *low_of(const struct bf16_images *v, bf16 *to)
+{
+    return v->low ? to + v->low : NULL;
+}
 
 /* The pixel (y, x) of image n, or NULL. */
 static const float *pixel_at(const struct bf16_images *v, const float *x, int64_t n, int64_t y,
@@ -95,9 +102,9 @@ static void load_pixels(const struct bf16_kernels *k, const struct bf16_images *
             const float *first = pixel_at(v, x, n, y, v->first_x + i);
             int64_t c = first ? v->c : 0;
             if (v->pairs)
-                k->pair(to, first, pixel_at(v, x, n + 1, y, v->first_x + i), c, whole);
+                k->pair(to, low_of(v, to), first, pixel_at(v, x, n + 1, y, v->first_x + i), c, whole);
             else
-                k->round(to, first, c, whole);
+                k->round(to, low_of(v, to), first, c, whole);
         }
     }
 }
@@ -114,8 +121,9 @@ static void load_row(const struct bf16_kernels *k, const struct bf16_images *v, 
         from = to = columns;
     int64_t at = (image * v->h + y) * v->w + v->first_x + from;
     to = most(from, least(to, from + v->pixels - at));
-    k->round(line, x, 0, from * v->c);
-    k->round(line + from * v->c, x + (from < to ? at * v->c : 0), (to - from) * v->c,
+    k->round(line, low_of(v, line), x, 0, from * v->c);
+    line += from * v->c;
+    k->round(line, low_of(v, line), x + (from < to ? at * v->c : 0), (to - from) * v->c,
              (columns - from) * v->c);
 }
 
@@ -124,7 +132,7 @@ static void load_row(const struct bf16_kernels *k, const struct bf16_images *v, 
 static void load_turned(const struct bf16_kernels *k, const struct bf16_images *v, int64_t y,
                         const float *x, bf16 *line)
 {
-    bf16 tile[BF16_TILE];
+    bf16 tile[BF16_TILE], low[BF16_TILE];
     int64_t begin = y * v->w, rest = most(0, v->pixels - begin);
 
     for (int64_t i = 0; i < v->units_x; i += BF16_ROWS)
@@ -132,10 +140,13 @@ static void load_turned(const struct bf16_kernels *k, const struct bf16_images *
             for (int64_t j = 0; j < BF16_TERMS; j += 2) {
                 const float *first = x + (t + j) * v->pixels + begin + i;
                 int64_t n = t + j < v->c ? most(0, least(BF16_ROWS, rest - i)) : 0;
-                k->pair(tile + j * BF16_ROWS, n ? first : x,
+                k->pair(tile + j * BF16_ROWS, v->low ? low + j * BF16_ROWS : NULL, n ? first : x,
                         t + j + 1 < v->c ? n ? first + v->pixels : x : NULL, n, BF16_ROWS);
             }
-            k->turn(line + i * v->pixel + t, v->pixel, tile, BF16_TERMS);
+            bf16 *to = line + i * v->pixel + t;
+            k->turn(to, v->pixel, tile, BF16_TERMS);
+            if (v->low)
+                k->turn(to + v->low, v->pixel, low, BF16_TERMS);
         }
 }
 
@@ -155,5 +166,5 @@ void bf16_images_load(const struct bf16_kernels *k, const struct bf16_images *v,
             load_pixels(k, v, part->image, y + i, x, to);
     }
     /* What the last tile reads too: numbers, for zeros to be multiplied by. */
-    k->round(to, x, 0, BF16_ROWS * v->pixel);
+    k->round(to, low_of(v, to), x, 0, BF16_ROWS * v->pixel);
 }

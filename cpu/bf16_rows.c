@@ -33,6 +33,7 @@ struct bf16_rows {
     struct bf16_images images;
     int64_t out_h, out_w, out_c, pixels;     /* pixels: of the whole result */
     int64_t depth, chunks, panels;
+    int64_t tiles;                           /* elements of a chunk's tiles in a panel */
     int64_t f_term, f_column;
     int64_t phases_y, phases_x;
     struct phase *phase;
@@ -64,11 +65,11 @@ static int plan_phase(ebm_context *ctx, struct bf16_rows *s, struct phase *ph,
         ph->tap[t] = (y->index * v->s + x->index) * window;
         for (int64_t i = 0; i < s->chunks; i++) {
             ph->a_at[t * s->chunks + i] = at + i * BF16_TERMS;
-            ph->b_at[t * s->chunks + i] = (t * s->chunks + i) * 2 * BF16_TILE;
+            ph->b_at[t * s->chunks + i] = (t * s->chunks + i) * s->tiles;
         }
     }
     ph->packed = s->packed;
-    s->packed += s->panels * n * 2 * BF16_TILE;
+    s->packed += s->panels * n * s->tiles;
     return EBM_OK;
 }
 
@@ -151,6 +152,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
 
     s->v = *v;
     s->kernels = v->bf16;
+    s->images.split = v->precision == EBM_BF16X3;
     if (v->op == OP_MATMUL) {
         s->batch = v->batch;
         s->depth = v->depth;
@@ -169,6 +171,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     }
     s->chunks = divide_up(s->depth, BF16_TERMS);
     s->panels = divide_up(s->out_c, BF16_BLOCK);
+    s->tiles = (s->images.split ? 4 : 2) * BF16_TILE;
     s->images.c = s->depth;
     s->images.units_y = divide_up(s->out_h, s->phases_y);
     s->images.units_x = divide_up(s->out_w, s->phases_x);
@@ -201,10 +204,11 @@ static void pack(const struct bf16_rows *s, const struct phase *ph, int64_t piec
                  const float *f, bf16 *packed)
 {
     int64_t panel = piece / ph->taps, tap = piece % ph->taps, first = panel * BF16_BLOCK;
-    struct bf16_matrix m = { s->depth, least(BF16_BLOCK, s->out_c - first), s->f_term, s->f_column };
+    struct bf16_matrix m = { s->depth, least(BF16_BLOCK, s->out_c - first), s->f_term, s->f_column,
+                             s->images.split };
 
     bf16_pack(s->kernels, &m, f + ph->tap[tap] + first * s->f_column,
-              packed + ph->packed + piece * s->chunks * 2 * BF16_TILE);
+              packed + ph->packed + piece * s->chunks * s->tiles);
 }
 
 /* Rows of a line: pixels of images side by side. */
@@ -247,11 +251,12 @@ static void multiply_line(const struct bf16_rows *s, const struct line *l, int64
         .n = n, .a_at = ph->a_at, .b_at = ph->b_at,
         .a_row = s->images.pixel, .a_second = BF16_ROWS * s->images.pixel,
         .b_row = 2 * BF16_COLUMNS, .b_second = BF16_TILE,
+        .a_low = s->images.low, .b_low = 2 * BF16_TILE,
         .column_tiles = columns > BF16_COLUMNS ? 2 : 1,
     };
     bool even = s->images.together == 1 && columns == BF16_COLUMNS * sum.column_tiles;
 
-    packed += ph->packed + panel * n * 2 * BF16_TILE;
+    packed += ph->packed + panel * n * s->tiles;
     for (int64_t row = 0; row < l->rows; row += BF16_BLOCK) {
         int64_t rows = least(BF16_BLOCK, l->rows - row);
         int64_t last = row_at(s, l, row + rows - 1);
@@ -345,10 +350,6 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
 
 /* ---- when it applies --------------------------------------------------- */
 
-/* Depth and columns are rounded up to whole tiles; where that takes as many more
- * products as tiles are faster, float32 does as well. */
-enum { MOST_WASTE = 5 };
-
 static bool applies(const struct problem *v)
 {
     bool data = v->op == OP_CONV_DATA, product = v->op == OP_MATMUL;
@@ -356,10 +357,9 @@ static bool applies(const struct problem *v)
     int64_t columns = product ? v->columns : data ? v->c : v->k;
 
     return v->op != OP_CONV_FILTER
-        && v->precision == EBM_BF16 && v->bf16
         && (product || v->groups == 1)
-        && divide_up(depth, BF16_TERMS) * BF16_TERMS * divide_up(columns, BF16_COLUMNS)
-           * BF16_COLUMNS <= MOST_WASTE * depth * columns;
+        && bf16_pays(v, divide_up(depth, BF16_TERMS) * BF16_TERMS * divide_up(columns, BF16_COLUMNS)
+                        * BF16_COLUMNS, depth * columns);
 }
 
 const struct algorithm conv_bf16_rows = {

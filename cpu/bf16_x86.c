@@ -20,12 +20,21 @@ static inline __m512i wide(__m256bh a)
     return _mm512_cvtepu16_epi32((__m256i)a);
 }
 
-void bf16_x86_round(bf16 *to, const float *from, int64_t n, int64_t whole)
+/* What rounding has left of a. */
+static inline __m512 rest_of(__m512 a, __m256bh high)
+{
+    return _mm512_sub_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32(wide(high), 16)));
+}
+
+void bf16_x86_round(bf16 *to, bf16 *low, const float *from, int64_t n, int64_t whole)
 {
     for (int64_t i = 0; i < whole; i += LANES) {
         __mmask16 here = first_of(n - i), there = first_of(whole - i);
-        __m256bh a = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(here, from + i));
-        _mm256_mask_storeu_epi16(to + i, there, (__m256i)a);
+        __m512 a = _mm512_maskz_loadu_ps(here, from + i);
+        __m256bh high = _mm512_cvtneps_pbh(a);
+        _mm256_mask_storeu_epi16(to + i, there, (__m256i)high);
+        if (low)
+            _mm256_mask_storeu_epi16(low + i, there, (__m256i)_mm512_cvtneps_pbh(rest_of(a, high)));
     }
 }
 
@@ -34,14 +43,18 @@ static inline __m512i pairs_of(__m256bh first, __m256bh second)
     return _mm512_or_si512(wide(first), _mm512_slli_epi32(wide(second), 16));
 }
 
-void bf16_x86_pair(bf16 *to, const float *first, const float *second, int64_t n, int64_t whole)
+void bf16_x86_pair(bf16 *to, bf16 *low, const float *first, const float *second, int64_t n, int64_t whole)
 {
     for (int64_t i = 0; i < whole; i += LANES) {
         __mmask16 here = first_of(n - i), there = first_of(whole - i);
         __m512 a = _mm512_maskz_loadu_ps(here, first + i);
         __m512 b = second ? _mm512_maskz_loadu_ps(here, second + i) : _mm512_setzero_ps();
-        _mm512_mask_storeu_epi32(to + 2 * i, there,
-                                 pairs_of(_mm512_cvtneps_pbh(a), _mm512_cvtneps_pbh(b)));
+        __m256bh high_a = _mm512_cvtneps_pbh(a), high_b = _mm512_cvtneps_pbh(b);
+        _mm512_mask_storeu_epi32(to + 2 * i, there, pairs_of(high_a, high_b));
+        if (low)
+            _mm512_mask_storeu_epi32(low + 2 * i, there,
+                                     pairs_of(_mm512_cvtneps_pbh(rest_of(a, high_a)),
+                                              _mm512_cvtneps_pbh(rest_of(b, high_b))));
     }
 }
 

@@ -157,7 +157,7 @@ int contract_plan(const struct cpu *cpu, const struct problem *problem, struct c
     else
         rc = self->algorithm->plan(cpu, v, self->self, &self->packed, &self->scratch);
     self->uses = (v->op == OP_MATMUL ? v->rows : v->n * v->p * v->q)
-               / (v->precision == EBM_BF16 && v->bf16 ? BF16_SPEED : 1);
+               / bf16_speed(v);
     self->problem = *problem;
     if (rc < 0) {
         contract_free(cpu, self);

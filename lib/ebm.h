@@ -650,6 +650,10 @@ EBM_API void ebm_store_free(ebm_store *store);
  * convolutions of layers, their gradients too.
  *
  * EBM_FP32  in float32
+ * EBM_BF16X3  where EBM_BF16 would round and the CPU has AMX: operands are sums of
+ *           two bfloat16, a + a' and b + b', and products a b + a b' + a' b, summed
+ *           in float32.  An error is at most 1.3e-5 of the sum of |a||b|, and an
+ *           infinity, or a number above 3.38e38, becomes NaN.  Elsewhere EBM_FP32.
  * EBM_BF16  operands are rounded to bfloat16, to nearest, ties to even; products
  *           are exact and summed in float32.  Weights, states, results and all
  *           other operations stay float32, and so do the products that norms of
@@ -661,7 +665,7 @@ EBM_API void ebm_store_free(ebm_store *store);
  *
  * It holds for programs compiled from the store's graphs afterwards.  A backend
  * that cannot refuses to compile: EBM_ERR_DEVICE. */
-enum ebm_precision { EBM_FP32, EBM_BF16 };
+enum ebm_precision { EBM_FP32, EBM_BF16, EBM_BF16X3 };
 EBM_API void ebm_store_precision(ebm_store *store, enum ebm_precision precision);
 
 /* How the elements of a tensor start.  Random ones are drawn from the seed and

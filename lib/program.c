@@ -48,7 +48,7 @@ static int check_outputs(ebm_graph *g, int n, const ebm_val *outputs)
 
 static int check_precision(const ebm_program *p, const struct plan *plan)
 {
-    if (plan->precision == EBM_FP32 || p->backend->v->bf16)
+    if (plan->precision != EBM_BF16 || p->backend->v->bf16)
         return EBM_OK;
     return ebm_fail(p->ctx, EBM_ERR_DEVICE, "%s does not compute with precision bf16: use fp32, or "
                     "the backend cpu", p->backend->v->name);

@@ -19,6 +19,7 @@
 
 static const double BOUND = 1e-6;
 static const double WINOGRAD_BOUND = 1e-6, WINOGRAD_LARGEST = 4e-6;
+static const double BF16X3_BOUND = 1.3e-5;   /* three times 2^-18 away, and sums */
 
 enum { CASES = 250, BF16_CASES = 60, WINOGRAD_CASES = 25, PRODUCT_CASES = 25, FEW_CASES = 25, MAX_THREADS = 3 };
 
@@ -140,6 +141,7 @@ static float *random_floats(ebm_context *ctx, int64_t n)
 }
 
 static double worst;         /* over all cases, relative to sum |a||b| */
+static int splits;           /* runs of operands in two parts */
 static double worst_largest; /* error over a result's largest value */
 
 /* Run once; false and a note if anything is wrong. */
@@ -160,6 +162,9 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
         tap_note("not by Winograd's algorithm but by %s", contract_algorithm(contract));
         good = false;
     }
+    bool split = cpu->precision == EBM_BF16X3 && strncmp(contract_algorithm(contract), "bf16", 4) == 0;
+    double bound = split ? BF16X3_BOUND : cpu->exact ? BOUND : WINOGRAD_BOUND;
+    splits += split;
     size_t kept = keep ? contract_keeps(contract) : 0;
     float *packed = mem_new(cpu->ctx, kept + 1, 1);
     if (kept)
@@ -186,7 +191,7 @@ static bool run_once(const struct cpu *cpu, const struct node *node, const struc
     for (int64_t i = 0; i < count && good; i++) {
         double error = fabs(out[i] - ref.value[i]);
         double scale = cpu->exact ? ref.size[i] : largest_size;
-        if (!(error <= (cpu->exact ? BOUND : WINOGRAD_BOUND) * scale + 1e-30)) {
+        if (!(error <= bound * scale + 1e-30)) {
             tap_note("element %lld is %g, not %g", (long long)i, out[i], ref.value[i]);
             good = false;
         }
@@ -233,9 +238,9 @@ static bool rounds(const struct node *node, const struct shape *a, const struct 
         && (node->op == OP_CONV_FILTER ? b : &node->shape)->n[3] >= 8;
 }
 
-/* A case with precision bf16: with each set of instructions for it, and without. */
-static bool examine_bf16(ebm_context *ctx, const struct node *node,
-                         const struct shape *as, const struct shape *bs)
+/* A case with precision bf16 or bf16x3: with each set of instructions for it, and without. */
+static bool examine_bf16(ebm_context *ctx, const struct node *node, const struct shape *as,
+                         const struct shape *bs, enum ebm_precision precision)
 {
     static const unsigned sets[] = { 0, CPU_AVX512 | CPU_AVX512BF16,
                                      CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX };
@@ -248,7 +253,7 @@ static bool examine_bf16(ebm_context *ctx, const struct node *node,
         mem_new(ctx, (size_t)count + 1, sizeof(double)),
     };
     unsigned flags = cpu_flags();
-    bool good = true, round = rounds(node, as, bs);
+    bool good = true, round = precision == EBM_BF16 && rounds(node, as, bs);
 
     if (node->op == OP_MATMUL)
         matmul_by_definition(node, as, round ? ra : a, round ? rb : b, ref);
@@ -257,7 +262,7 @@ static bool examine_bf16(ebm_context *ctx, const struct node *node,
     for (size_t i = 0; i < COUNT(sets); i++)
         for (int threads = 1; threads <= MAX_THREADS && !(sets[i] & ~flags); threads++) {
             struct cpu cpu = {
-                .ctx = ctx, .threads = threads, .exact = true, .precision = EBM_BF16,
+                .ctx = ctx, .threads = threads, .exact = true, .precision = precision,
                 .kernels = kernels_best(flags), .ukernel = ukernel_best(flags),
                 .bf16 = bf16_best(sets[i]),
             };
@@ -622,26 +627,35 @@ int main(void)
                "(worst %.1e)", op_info[ops[o]].name, CASES, BOUND, worst);
     }
 
-    for (size_t o = 0; o < COUNT(ops); o++) {
+    for (size_t o = 0; o < 2 * COUNT(ops); o++) {
+        enum op op = ops[o / 2];
+        enum ebm_precision precision = o % 2 ? EBM_BF16X3 : EBM_BF16;
         int bad = 0;
-        worst = 0;
+        worst = splits = 0;
         for (int i = 0; i < BF16_CASES; i++) {
             struct shape a = { 0 }, b = { 0 };
             struct node node;
-            if (ops[o] == OP_MATMUL)
+            if (op == OP_MATMUL)
                 draw_matmul(&node, &a, &b);
             else if (i % 2)
-                draw_winograd(ops[o], &node, &a, &b);
-            else if (!draw_conv(ops[o], &node, &a, &b))
+                draw_winograd(op, &node, &a, &b);
+            else if (!draw_conv(op, &node, &a, &b))
                 continue;
-            if (!examine_bf16(ctx, &node, &a, &b)) {
+            if (!examine_bf16(ctx, &node, &a, &b, precision)) {
                 bad++;
                 describe(&node, &a, &b);
             }
         }
-        tap_ok(!bad, "%s: with precision bf16, %d random shapes agree with the definition of rounded "
-               "operands to %.0e of sum |a||b| (worst %.1e)", op_info[ops[o]].name, BF16_CASES, BOUND,
-               worst);
+        if (precision == EBM_BF16)
+            tap_ok(!bad, "%s: with precision bf16, %d random shapes agree with the definition of "
+                   "rounded operands to %.0e of sum |a||b| (worst %.1e)", op_info[op].name,
+                   BF16_CASES, BOUND, worst);
+        else if (!bf16_best(flags) || !bf16_best(flags)->three)
+            tap_skip("%s with precision bf16x3: no AMX", op_info[op].name);
+        else
+            tap_ok(!bad && splits > BF16_CASES / 10, "%s: with precision bf16x3, %d random shapes agree "
+                   "with the definition to %.1e of sum |a||b| (worst %.1e; %d runs of split operands)",
+                   op_info[op].name, BF16_CASES, BF16X3_BOUND, worst, splits);
     }
 
     for (size_t o = 1; o < COUNT(ops); o++) {

@@ -138,6 +138,15 @@ static void test_settings(ebm_model *model)
                "an energy with bf16 is another (%g), but nearly the same as in float32 (%g)", *less, *full);
         ebm_model_free(other);
     }
+    if (tap_ok(open_with("precision=bf16x3", &other), "and be three products")) {
+        float full[1], three[1];
+        ebm_model_sample(model, 7, 0, 1, a, NULL, NULL);
+        ebm_model_energy(model, 1, a, full);
+        ebm_model_energy(other, 1, a, three);
+        tap_ok(fabsf(*full - *three) < 1e-4f * fabsf(*full) + 1e-4f,
+               "an energy with bf16x3 (%g) is nearly that in float32 (%g)", *three, *full);
+        ebm_model_free(other);
+    }
     tap_ok(!open_with("precision=fp8", &other) && strstr(ebm_message(ctx), "bf16"),
            "no other precision than there is");
     tap_ok(!open_with("langevin.order=noise-last", &other) && strstr(ebm_message(ctx), "sample.*"),

@@ -211,6 +211,11 @@ ebm-sample less/model.safetensors -n 6 --seed 5 --out less.npy --threads 1 --qui
     ebm-sample less/model.safetensors -n 6 --seed 5 --out full.npy --precision fp32 --quiet &&
     cmp -s less.npy same.npy && ! cmp -s less.npy full.npy
 ok $? 'a model is drawn from as it was trained, or as asked for'
+ebm-train --recipe tiny.recipe --out three --seed 3 --precision bf16x3 --quiet &&
+    grep -q '^precision = bf16x3' three/recipe &&
+    ebm-sample three/model.safetensors -n 6 --seed 5 --out three.npy --threads 1 --quiet &&
+    ebm-sample three/model.safetensors -n 6 --seed 5 --out same.npy --threads 2 --quiet && cmp -s three.npy same.npy
+ok $? 'training and samples with precision bf16x3'
 exits 0 'an array' ebm-sample $m -n 12 --seed 5 --out all.npy --json
 exits 0 'its second part' ebm-sample $m -n 7 --first 5 --seed 5 --out part.npy
 tail -c $((7 * 8 * 8 * 4)) all.npy > all.tail

@@ -17,7 +17,8 @@ static const struct recipe_key run_keys[] = {
     { "steps", KEY_INTEGER, "1000", 1, 1e12, "updates of the weights", NULL },
     { "seed", KEY_INTEGER, "1", 0, 9007199254740992., "of all random numbers", NULL },
     { "precision", KEY_TEXT, "fp32", 0, 0,
-      "of layers' products: bf16 rounds operands to bfloat16, sums stay float32", "fp32|bf16" },
+      "of layers' products: bf16 rounds operands to bfloat16, sums stay float32; bf16x3: as two of them",
+      "fp32|bf16|bf16x3" },
     { "batch", KEY_INTEGER, "64", 1, 65536, "images of data in an update, and chains", NULL },
     { "batch.part", KEY_INTEGER, "0", 0, 65536, "how many of them are computed at a time: less memory, the same "
       "but for rounding; 0: all", NULL },
@@ -72,5 +73,7 @@ int method_declare(ebm_context *ctx, struct recipe *recipe, const struct method 
 
 enum ebm_precision method_precision(struct recipe *recipe)
 {
-    return strcmp(recipe_text(recipe, "precision"), "bf16") == 0 ? EBM_BF16 : EBM_FP32;
+    const char *name = recipe_text(recipe, "precision");
+
+    return strcmp(name, "bf16") == 0 ? EBM_BF16 : strcmp(name, "bf16x3") == 0 ? EBM_BF16X3 : EBM_FP32;
 }
