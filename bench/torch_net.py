@@ -81,9 +81,10 @@ class Net(nn.Module):
         letter = {a[0]: int(a[1:]) for a in args if re.fullmatch(r"[a-z]\d+", a)}
         if kind == "conv":
             k, s = letter.get("k", 3), letter.get("s", 1)
-            pad = letter.get("p", (k - 1) // 2)
-            self.fill(nn.Conv2d(self.channels, number, k, s, pad, groups=letter.get("g", 1)), self.name(kind))
-            self.channels, self.size = number, (self.size + 2 * pad - k) // s + 1
+            d = letter.get("d", 1)
+            pad = letter.get("p", d * (k - 1) // 2)
+            self.fill(nn.Conv2d(self.channels, number, k, s, pad, d, letter.get("g", 1)), self.name(kind))
+            self.channels, self.size = number, (self.size + 2 * pad - d * (k - 1) - 1) // s + 1
         elif kind == "linear":
             self.fill(nn.Linear(self.channels, number), self.name(kind))
             self.channels = number
@@ -139,7 +140,9 @@ class Net(nn.Module):
         else:
             name = self.name(kind)
             nets = [self.inner(b, "%s.%d." % (name, i + 1)) for i, b in enumerate(split(body, "|"))]
-            self.layers.append(Sum(nets))
+            self.layers.append(Sum(nets) if kind == "add" else Joined(nets))
+            self.size = nets[0].size
+            self.channels = nets[0].channels if kind == "add" else sum(n.channels for n in nets)
 
 
 def split(text, at=" "):
@@ -175,6 +178,11 @@ class Sum(nn.Module):
 
     def forward(self, x):
         return sum(net(x) for net in self.nets)
+
+
+class Joined(Sum):
+    def forward(self, x):
+        return torch.cat([net(x) for net in self.nets], 1)
 
 
 class Space(nn.Module):

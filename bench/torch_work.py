@@ -4,6 +4,10 @@ SPDX-License-Identifier: ISC
 
     python3 torch_work.py path/to/bench/work [THREADS [REPEATS [NAME]]] [--compile] [--bf16 | --bf16x3] [--peaks]
 
+NAME is part of a work's, or a work of one's own, "KIND N H W C NETWORK":
+
+    python3 torch_work.py bench/work 2 5 "backward 50 14 14 48 conv:96"
+
 The same weights and inputs, results compared; each repeat times both sides one
 after the other, so that a machine changing its pace changes both.  PyTorch's
 figure is the best of eager in plain and in channels-last memory and, with
@@ -33,6 +37,7 @@ import torch
 from torch_net import Net, nchw, read_safetensors
 
 TURN = 0.1      # seconds of a side's turn
+PAUSE = 0.03    # before it: threads that spin at the end of the other's have gone to sleep
 ON_GPU = os.environ.get("EBM_BENCH_BACKEND", "cpu") not in ("", "cpu") and torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 
@@ -159,6 +164,7 @@ def finish():
 
 
 def timed(step, calls):
+    time.sleep(PAUSE)
     finish()
     start = time.perf_counter()
     for _ in range(calls):
@@ -187,6 +193,7 @@ class Other:
         self.counted = float(words[1]) or float(words[2])
 
     def timed(self, calls):
+        time.sleep(PAUSE)
         start = time.perf_counter()
         self.pipe.stdin.write("%d\n" % calls)
         self.pipe.stdin.flush()
@@ -328,6 +335,10 @@ def main():
     torch.manual_seed(1)
     text = subprocess.run([options.program, "list"], text=True, check=True, capture_output=True).stdout
     lines = [Line(line) for line in text.splitlines()]
+    own = re.fullmatch(r"((?:forward|backward|filter|langevin|train)(?: \d+){4}) (\S.*)", options.name)
+    if own:
+        lines = [Line("0 %s own|%s" % own.groups())]
+        lines[0].number, lines[0].name, options.name = options.name, own[2], own[2]
     if options.peak_of:
         peak_here(lines[int(options.peak_of[0])], options, options.peak_of[1])
         return
@@ -354,4 +365,5 @@ def main():
                                     math.exp(statistics.fmean(map(math.log, list_)))))
 
 
-main()
+if __name__ == "__main__":
+    main()

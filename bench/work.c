@@ -2,10 +2,11 @@
  *
  * SPDX-License-Identifier: ISC
  *
- *     work [THREADS [REPEATS [NAME [PRECISION]]]]  a table; NAME: work whose line holds it
+ *     work [THREADS [REPEATS [NAME [PRECISION]]]]  a table; NAME: work whose line holds it,
+ *                                             or one's own: "KIND N H W C NETWORK"
  *     work scaling [REPEATS [NAME]]           networks by one thread and by two
  *     work list                               "number kind n h w c name|network"
- *     work serve THREADS NUMBER FILE [PRECISION]  for torch_work.py
+ *     work serve THREADS NUMBER FILE [PRECISION]  for torch_work.py; NUMBER: or one's own
  *
  * PRECISION: bf16 or bf16x3, and float32 where nothing is said.
  *
@@ -148,12 +149,15 @@ static int measure(ebm_context *ctx, ebm_backend *device, const struct work *wor
 static int table(ebm_context *ctx, ebm_backend *device, int repeats, const char *name)
 {
     int rc = EBM_OK;
-    bool any = false;
+    struct work own;
+    bool any = name && work_parse(name, &own);
 
     printf("%s\n%-44s %10s %17s", ebm_backend_describe(device), "", "ms", "rate");
     if (on_cpu())
         printf(" %9s %6s", "peak", "share");
     printf("\n");
+    if (any)
+        return measure(ctx, device, &own, repeats);
     for (int i = 0; rc >= 0 && i < n_works; i++) {
         char line[NAME_SIZE];
         snprintf(line, sizeof line, "%s %s", kind_names[works[i].kind], works[i].name);
@@ -288,17 +292,17 @@ done:
     return rc;
 }
 
-static int serve(ebm_context *ctx, ebm_backend *device, int number, const char *path)
+static int serve(ebm_context *ctx, ebm_backend *device, const struct work *work, const char *path)
 {
     const float noise = 0.01f;
     char line[32];
     struct ready r;
     struct peak peak = { 0 };
-    int rc = ready_new(device, &works[number], precision, &r);
+    int rc = ready_new(device, work, precision, &r);
 
     if (rc >= 0)
-        rc = write_files(ctx, &r, &works[number], path);
-    if (rc >= 0 && works[number].kind == LANGEVIN)
+        rc = write_files(ctx, &r, work, path);
+    if (rc >= 0 && work->kind == LANGEVIN)
         rc = ebm_program_set(r.program, "noise", &noise, sizeof noise);
     if (rc >= 0 && (rc = peak_new(ctx, &r, &peak)) >= 0)
         printf("ready %g %g\n", r.flop, r.bytes);
@@ -333,13 +337,17 @@ static const char usage[] = "usage: work [THREADS [REPEATS [NAME [PRECISION]]]] 
 static int measure_or_serve(ebm_context *ctx, bool serving, char **words)
 {
     ebm_backend *device = NULL;
-    int repeats = words[1] && !serving ? atoi(words[1]) : 9, number = serving ? atoi(words[1]) : 0;
+    int repeats = words[1] && !serving ? atoi(words[1]) : 9, number = 0;
+    struct work own;
+    bool is_own = serving && work_parse(words[1], &own);
     int rc = ebm_backend_open(ctx, backend_name(), threads, &device);
 
+    if (serving && !is_own)
+        number = atoi(words[1]);
     if (repeats < 1 || repeats > MAX_REPEATS || number < 0 || number >= n_works)
         rc = ebm_fail(ctx, EBM_ERR_ARG, "%s", usage);
     if (rc >= 0)
-        rc = serving ? serve(ctx, device, number, words[2])
+        rc = serving ? serve(ctx, device, is_own ? &own : &works[number], words[2])
                      : table(ctx, device, repeats, words[1] ? words[2] : NULL);
     ebm_backend_free(device);
     return rc;

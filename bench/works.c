@@ -5,6 +5,8 @@
  * All that is read is a state of the store with random content, so that another
  * implementation can be given the same. */
 #include "works.h"
+#include <stdio.h>
+#include <string.h>
 #include "work.h"
 
 #define DIGITS "conv:16,k5,s2 silu conv:32,s2 silu conv:64,s2 silu conv:64,s2 silu " \
@@ -92,6 +94,24 @@ const struct work works[] = {
     NETWORK("normed 32, 16",         16,  32, 3, NORMED),
 };
 const int n_works = (int)COUNT(works);
+
+bool work_parse(const char *text, struct work *work)
+{
+    char kind[16];
+    int at = 0;
+
+    *work = (struct work){ .name = text };
+    if (sscanf(text, "%15s %d %d %d %d %n", kind, &work->n, &work->h, &work->w, &work->c, &at) < 5
+        || at == 0 || work->n < 1 || work->h < 1 || work->w < 1 || work->c < 1)
+        return false;
+    work->name = work->net = text + at;
+    for (size_t i = 0; i < COUNT(kind_names); i++)
+        if (!strcmp(kind, kind_names[i])) {
+            work->kind = (enum kind)i;
+            return true;
+        }
+    return false;
+}
 
 static ebm_val normal_state(ebm_graph *g, const char *name, int rank, const int64_t *shape)
 {

@@ -26,6 +26,10 @@ extern const struct work works[];
 extern const int n_works;
 extern const char *const kind_names[];
 
+/* A work of one's own: "KIND N H W C NETWORK", the kind by its name; it points into the text.
+ * false: the text says something else. */
+bool work_parse(const char *text, struct work *work);
+
 /* A work made ready.  `result` is fetched, or 0: then the chains in the state
  * "x" are the result. */
 struct ready {
