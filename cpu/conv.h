@@ -154,6 +154,17 @@ static inline bool lighter(const struct load *a, const struct load *b)
     return a->busiest != b->busiest ? a->busiest < b->busiest : a->all < b->all;
 }
 
+/* How many groups of so few columns fill a tile, whose filters then are one with zeros
+ * between: as many multiplications, in longer runs, and none of the tile's columns idle. */
+static inline int64_t groups_together(int64_t groups, int64_t columns, int64_t tile)
+{
+    int64_t together = groups > 1 ? least(groups, tile / columns) : 1;
+
+    while (together > 1 && groups % together)
+        together--;
+    return most(together, 1);
+}
+
 /* Floats to whole cache lines, and a line between neighbours. */
 static inline size_t line_up(size_t floats)
 {

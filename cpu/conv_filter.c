@@ -61,6 +61,8 @@ struct filter {
     struct run *gather;
     int64_t *from;               /* of each pixel: where its window begins */
     int64_t gathered;            /* floats from one gathered window to the next */
+    int64_t together;            /* of the problem's groups in one; of their blocks, those on
+                                  * the diagonal are the filter */
     int64_t cg, kg, window;      /* channels of a group; r s cg */
     int64_t run;                 /* consecutive elements of a window */
     int64_t pixels;              /* of a full band */
@@ -200,10 +202,12 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->v = s->turned ? turn(v) : *v;
     pair_pixels(s);
     v = &s->v;
+    s->depthwise = v->groups > 1 && v->groups == v->c && v->groups == v->k;
+    s->together = s->depthwise ? 1 : groups_together(v->groups, v->k / v->groups, s->u->NS);
+    s->v.groups /= s->together;
     s->cg = v->c / v->groups;
     s->kg = v->k / v->groups;
     s->window = v->r * v->s * s->cg;
-    s->depthwise = v->groups > 1 && s->cg == 1 && s->kg == 1;
     s->band = (struct band){
         .n = v->n, .h = v->h, .w = v->w, .c = v->c,
         .first_y = -v->top, .first_x = -v->left,
@@ -355,7 +359,7 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
     }
 }
 
-/* One element of the window, of channels [first, first + columns). */
+/* One element of the window, of channels [first, first + columns), where these lie together. */
 static void place(const struct filter *s, int64_t element, int64_t first, int64_t columns,
                   const float *sum, float *f)
 {
@@ -363,14 +367,19 @@ static void place(const struct filter *s, int64_t element, int64_t first, int64_
         memcpy(f + element * s->v.k + first, sum, (size_t)columns * sizeof *f);
         return;
     }
-    if (s->turned) {
-        int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
-        memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum,
-               (size_t)columns * sizeof *f);
-        return;
-    }
-    for (int64_t j = 0; j < columns; j++)
-        f[(first + j) * s->window + element] = sum[j];
+    int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
+    memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum, (size_t)columns * sizeof *f);
+}
+
+/* One element of the window of groups that are one: of its own group's channels. */
+static void place_together(const struct filter *s, int64_t group, int64_t element, const float *sum, float *f)
+{
+    int64_t cg = s->cg / s->together, kg = s->kg / s->together, window = s->window / s->together;
+    int64_t i = element % s->cg / cg, c = element % cg;
+
+    f += (group * s->kg + i * kg) * window + element / s->cg * cg + c;
+    for (int64_t j = 0; j < kg; j++)
+        f[j * window] = sum[i * kg + j];
 }
 
 /* The slots' sums of one row tile, all its columns, into the filter. */
@@ -386,9 +395,18 @@ static void collect(const struct filter *s, int64_t piece, const float *sums, fl
     for (int64_t first = 0; first < s->kg; first += s->u->NR) {
         int64_t width = panel_width(s, first), columns = least(width, s->kg - first);
         s->u->total(s->slots, sums + (s->tiles * first + t * width) * MR, slot, MR * width, sum);
-        for (int64_t i = 0; i < tile->rows; i++)
-            place(s, tile->element + i, g * s->kg + first, columns, sum + (tile->skip + i) * width,
-                  f);
+        if (s->together > 1)
+            for (int64_t i = 0; i < tile->rows; i++)
+                place_together(s, g, tile->element + i, sum + (tile->skip + i) * width, f);
+        else if (s->side > 1 || s->turned)
+            for (int64_t i = 0; i < tile->rows; i++)
+                place(s, tile->element + i, g * s->kg + first, columns, sum + (tile->skip + i) * width,
+                      f);
+        else                     /* a channel's elements lie together */
+            for (int64_t j = 0; j < columns; j++)
+                for (int64_t i = 0; i < tile->rows; i++)
+                    f[(g * s->kg + first + j) * s->window + tile->element + i]
+                        = sum[(tile->skip + i) * width + j];
     }
 }
 
@@ -429,7 +447,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     size_t slot_size = line_up((size_t)s->sums);
     float *sides = scratch + (size_t)s->slots * slot_size, *owned = sides + sides_size(s);
     int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;
-    int64_t count = s->k * s->v.r * s->columns * s->cg;
+    int64_t count = s->k * s->v.r * s->columns * (s->cg / s->together);
     int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
     (void)threads;               /* without OpenMP nobody reads it */
 

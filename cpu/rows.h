@@ -29,6 +29,7 @@ struct rows {
     struct band band;
     int64_t out_h, out_w, out_c;
     int64_t groups, columns;                 /* columns of one group */
+    int64_t together;                        /* of the problem's groups in one */
     int64_t tap_length;                      /* terms of one tap */
     int64_t a_group;                         /* from one group to the next: in a pixel, */
     int64_t f_group, f_term, f_column;       /* and in the filter; its strides */

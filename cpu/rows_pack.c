@@ -74,6 +74,18 @@ static void pack_side(const struct rows *s, int64_t t, const float *f, int64_t t
     }
 }
 
+/* One tap of groups that are one: each group's terms by its own columns, else zeros. */
+static void pack_together(const struct rows *s, const float *f, float *packed)
+{
+    int64_t width = s->u->NS, columns = s->columns / s->together, terms = s->tap_length / s->together;
+
+    memset(packed, 0, (size_t)(s->tap_length * width) * sizeof *packed);
+    for (int64_t i = 0; i < s->together; i++, f += s->f_group, packed += terms * width + columns)
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t k = 0; k < terms; k++)
+                packed[k * width + j] = f[j * s->f_column + k * s->f_term];
+}
+
 void rows_pack(const struct rows *s, const struct phase *ph, int64_t piece,
                const float *f, float *packed)
 {
@@ -95,7 +107,7 @@ void rows_pack(const struct rows *s, const struct phase *ph, int64_t piece,
     }
     int64_t each = s->kernel == TILES ? panels(s) : 1;
     int64_t group = rest / each, j = rest % each;
-    f += group * s->f_group;
+    f += group * s->together * s->f_group;
     packed += group * packed_size(s, ph->depth);
     if (s->kernel == DOT) {
         for (int64_t c = 0; c < s->columns; c++)
@@ -105,6 +117,10 @@ void rows_pack(const struct rows *s, const struct phase *ph, int64_t piece,
     }
     if (s->side > 1) {
         pack_side(s, t, f, terms, packed + before * s->u->NS);
+        return;
+    }
+    if (s->together > 1) {
+        pack_together(s, f, packed + before * s->u->NS);
         return;
     }
     int width = panel_width(s, j);

@@ -204,7 +204,7 @@ static void pair_pixels(struct rows *s)
     bool data = v->op == OP_CONV_DATA;
     int64_t pixels = s->u->NS / s->columns, more = (pixels - 1) * s->band.step_x;
 
-    if (s->kernel != TILES || s->groups > 1 || (data && v->stride_x > 1) || v->dilation_x > 1
+    if (s->kernel != TILES || v->groups > 1 || (data && v->stride_x > 1) || v->dilation_x > 1
         || pixels < 2 || s->out_w < pixels || v->s + more >= v->s * pixels)
         return;
     s->side = (int)pixels;
@@ -247,6 +247,13 @@ static int conv_plan(ebm_context *ctx, struct rows *s, int threads)
         s->kernel = TAPS;
     else if (s->columns <= GEMM_DOT_COLUMNS && s->tap_length >= s->u->lanes)
         s->kernel = DOT;
+    if (s->kernel == TILES) {
+        s->together = groups_together(v->groups, s->columns, s->u->NS);
+        s->groups /= s->together;
+        s->columns *= s->together;
+        s->tap_length *= s->together;
+        s->a_group *= s->together;
+    }
 
     s->band.n = v->n;
     s->band.h = data ? v->p : v->h;
@@ -309,6 +316,7 @@ int rows_plan(const struct cpu *cpu, const struct problem *v, void *self,
     s->v = *v;
     s->u = cpu->ukernel;
     s->side = 1;
+    s->together = 1;
     rc = v->op == OP_MATMUL ? matmul_plan(cpu->ctx, s) : conv_plan(cpu->ctx, s, cpu->threads);
     if (rc < 0)
         return rc;
