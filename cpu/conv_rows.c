@@ -7,7 +7,8 @@
  * the same for all pixels of a phase, so a row is known by its first element.
  *
  * A task computes one band of the result with all columns and then lets the
- * epilogue run over it.  Invariant: what a task computes, and in which order,
+ * epilogue run over it; or, where bands are few, a stripe of columns, and the
+ * epilogue runs when all are done.  Invariant: what a task computes, and in which order,
  * depends on the plan alone. */
 #include <string.h>
 #include "kernels.h"
@@ -16,6 +17,7 @@
 enum {
     FEW_FLOATS = 4096,       /* of packed filters, that leave a first cache room for A */
     SQUARE = 16,             /* of transposing: a cache line */
+    RANGE = 16384,           /* elements for the epilogue at a time, behind stripes */
     SMALL = 1 << 18          /* multiplications that are not worth a second thread */
 };
 
@@ -90,15 +92,16 @@ static void panel_of(const struct rows *s, int64_t j, struct tile *tile)
     tile->columns = least(tile->width, s->columns - j * s->u->NR);
 }
 
-/* Rows of one phase and one group by tiles.  A panel of B stays in the cache
+/* Rows of one phase and one group by tiles, panels [begin, end).  A panel of B stays in the cache
  * while all rows pass by; where all panels do, they take turns at each row. */
 static void by_tiles(const struct rows *s, const struct phase *ph, int64_t rows,
-                     const float *from, const float *packed, float *to, bool past, float *spare)
+                     const float *from, const float *packed, float *to, int64_t begin, int64_t end,
+                     bool past, float *spare)
 {
     const float *a[GEMM_MAX_MR];
     float *c[GEMM_MAX_MR];
     struct tile tile = { .u = s->u, .spare = spare, .past = past && ph->blocks == 1 };
-    int64_t before = 0, n = panels(s);
+    int64_t before = 0, n = end - begin;
 
     for (int block = 0; block < ph->blocks; block++) {
         const struct run *run = ph->run + ph->block[block];
@@ -108,7 +111,7 @@ static void by_tiles(const struct rows *s, const struct phase *ph, int64_t rows,
         for (int t = 0; t < runs; t++)
             depth += run[t].len;
         int64_t at_once = depth * n * s->u->NR <= FEW_FLOATS ? n : 1;
-        for (int64_t j = 0; j < n; j += at_once) {
+        for (int64_t j = begin; j < end; j += at_once) {
             panel_of(s, j, &tile);
             for (int64_t row = 0; row < rows; row += s->u->MR) {
                 tile.rows = row_pointers(s, ph, row, rows, from, to + j * s->u->NR, spare, a, c);
@@ -151,7 +154,8 @@ static int64_t row_distance(int MR, float *const *c)
 
 /* The same by BLIS, which wants A in panels too. */
 static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows,
-                      const float *from, const float *packed, float *to, bool past, float *spare)
+                      const float *from, const float *packed, float *to, int64_t begin, int64_t end,
+                      bool past, float *spare)
 {
     const struct ukernel *u = s->u;
     const float *a[GEMM_MAX_MR];
@@ -173,7 +177,7 @@ static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows
             row_pointers(s, ph, row, rows, from, to, spare, a, c);
             panel = pack_rows(u->MR, runs, run, a, panel);
         }
-        for (int64_t j = 0; j < panels(s); j++) {
+        for (int64_t j = begin; j < end; j++) {
             int64_t first = j * u->NR, ldc;
             tile.width = panel_width(s, j);
             tile.columns = least(tile.width, s->columns - first);
@@ -194,11 +198,14 @@ static void by_panels(const struct rows *s, const struct phase *ph, int64_t rows
 
 /* Rows of one phase and one group by the kernels that take all columns. */
 static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
-                    const float *from, const float *packed, float *to, bool past, float *spare)
+                    const float *from, const float *packed, float *to, int64_t begin, int64_t end,
+                    bool past, float *spare)
 {
     gemm_taps *taps = past ? s->u->taps_past : s->u->taps;
     const float *a[GEMM_MAX_MR];
     float *c[GEMM_MAX_MR];
+    (void)begin;                 /* all of one panel */
+    (void)end;
 
     for (int64_t row = 0; row < rows; row += s->u->MR) {
         int n = row_pointers(s, ph, row, rows, from, to, spare, a, c);
@@ -211,8 +218,8 @@ static void by_rows(const struct rows *s, const struct phase *ph, int64_t rows,
     }
 }
 
-static void run_band(const struct rows *s, int64_t band, const float *x, const float *packed,
-                     float *out, float *own, int64_t offset, bool past,
+static void run_band(const struct rows *s, int64_t band, int64_t stripe, const float *x,
+                     const float *packed, float *out, float *own, int64_t offset, bool past,
                      const struct epilogue *epilogue, int thread)
 {
     struct part part = band_part(&s->band, band);
@@ -220,6 +227,7 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
     const float *from = band_load(&s->band, &part, x, own);
     int64_t line = s->out_w * s->out_c;
     int64_t begin = (part.image * s->out_h + part.unit * s->phases_y) * line;
+    int64_t panel = panels(s) * stripe / s->stripes, panel_end = panels(s) * (stripe + 1) / s->stripes;
 
     for (int i = 0; i < s->phases; i++) {
         const struct phase *ph = &s->phase[i];
@@ -229,9 +237,9 @@ static void run_band(const struct rows *s, int64_t band, const float *x, const f
             (s->kernel != TILES ? by_rows : s->packs ? by_panels : by_tiles)
                 (s, ph, rows, from + g * s->a_group,
                  packed + ph->packed + g * packed_size(s, ph->depth),
-                 out + begin + g * s->columns, past, spare);
+                 out + begin + g * s->columns, panel, panel_end, past, spare);
     }
-    if (epilogue) {
+    if (epilogue && s->stripes == 1) {
         int64_t last = part.unit + part.units;         /* of the last image */
         int64_t end = ((part.image + part.images - 1) * s->out_h
                        + least(last * s->phases_y, s->out_h)) * line;
@@ -265,7 +273,8 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     float *owned = turned + line_up((size_t)(v->batch * s->transposed));
     int64_t stripes = s->transposed ? divide_up(v->rows, SQUARE) : 0;
     int64_t x_batch = v->rows * v->depth, f_batch = v->depth * v->columns;
-    int64_t out_batch = v->rows * v->columns;
+    int64_t out_batch = v->rows * v->columns, tasks = s->band.bands * s->stripes;
+    int64_t striped = epilogue && s->stripes > 1 ? v->batch * s->band.n * s->out_h * s->out_w * s->out_c : 0;
     int threads = s->work > SMALL ? cpu->threads : 1;
     bool past = passes_caches(v->batch * s->band.n * s->out_h * s->out_w, s->out_c, out, epilogue);
     (void)threads;               /* without OpenMP nobody reads it */
@@ -291,14 +300,20 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
             #pragma omp barrier
         }
         #pragma omp for schedule(dynamic) nowait
-        for (int64_t i = 0; i < v->batch * s->band.bands; i++) {
-            int64_t batch = i / s->band.bands;
-            run_band(s, i % s->band.bands, (stripes ? turned : x) + batch * x_batch,
+        for (int64_t i = 0; i < v->batch * tasks; i++) {
+            int64_t batch = i / tasks;
+            run_band(s, i % tasks / s->stripes, i % s->stripes, (stripes ? turned : x) + batch * x_batch,
                      packed + batch * s->packed, out + batch * out_batch, own,
                      batch * out_batch, past, epilogue, thread);
         }
         if (past)
             cpu->kernels->stream_end();
+        if (striped) {
+            #pragma omp barrier
+        }
+        #pragma omp for schedule(static)
+        for (int64_t begin = 0; begin < striped; begin += RANGE)
+            epilogue->run(epilogue->self, begin, least(begin + RANGE, striped), thread);
     }
 }
 

@@ -41,6 +41,7 @@ struct rows {
     struct phase *phase;
     int64_t packed, transposed;              /* floats of scratch, per batch */
     size_t own;                              /* and per thread */
+    int64_t stripes;                         /* of panels, where bands are few */
     int64_t work;                            /* multiplications */
 };
 

@@ -11,7 +11,10 @@
  * filters, two pixels have the taps of four, not of six.
  *
  *     taps     0 1 2 .        pixel x
- *              . 0 1 2        pixel x + 1, as further columns of it */
+ *              . 0 1 2        pixel x + 1, as further columns of it
+ *
+ * Where bands are too few for all threads (small images, few rows), tasks are stripes of
+ * columns of a band. */
 #include "rows.h"
 
 enum {
@@ -19,6 +22,7 @@ enum {
     SOURCE_FLOATS = 65536,   /* of the images that a band is computed of, about */
     BAND_PIXELS = 4096,      /* at most */
     MANY_BANDS = 16,         /* enough for any number of threads to share evenly */
+    EVEN = 4,                /* tasks for each thread: fewer bands are cut in stripes of columns */
     PLACES = 2048,           /* bytes: half the span of a first cache's way */
     GAP = 16,                /* floats that keep rows apart: a cache line */
     MATMUL_TAP = 256,        /* packing's grain */
@@ -326,6 +330,8 @@ int rows_plan(const struct cpu *cpu, const struct problem *v, void *self,
         s->work = v->n * v->p * v->q * v->k * v->r * v->s * (v->c / v->groups);
 
     s->packs = blis_applies(s);
+    s->stripes = cpu->threads > 1 && s->kernel == TILES
+               ? most(1, least(panels(s), divide_up(EVEN * cpu->threads, v->batch * s->band.bands))) : 1;
 
     /* transposed A | per thread: copy of the band, a tile, and
      * for BLIS a block of the band as panels */
