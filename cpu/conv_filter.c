@@ -28,8 +28,8 @@
  * The pixels are cut into bands, and the bands dealt to slots, both by the plan.
  * Each band's sum starts at zero and is added to its slot's, band after band;
  * at the end the slots are added in their order.  So no float sum is longer
- * than a band, and threads only decide who does what.  Large filters, of which
- * memory bears few slots, are cut into stripes of columns as well. */
+ * than a band, and threads only decide who does what.  The sums of an only band go to the filter
+ * at once.  Large filters, of which memory bears few slots, are cut into stripes of columns as well. */
 #include <string.h>
 #include "conv.h"
 
@@ -56,6 +56,7 @@ struct filter {
     const struct ukernel *u;
     struct band band;
     bool depthwise, turned;
+    bool direct;                 /* one band: its sums are the filter */
     int64_t side, k, columns;    /* pixels side by side; channels and columns s of one */
     int runs;                    /* of a window that is gathered; else 0, or taps */
     struct run *gather;
@@ -246,6 +247,7 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     if (rc < 0)
         return rc;
 
+    s->direct = s->band.bands == 1 && !s->depthwise && s->side == 1;
     /* As many slots as bands, work and memory bear. */
     int64_t work = v->n * v->p * v->q * v->k * s->window;
     int64_t slots = least(MAX_SLOTS, least(s->band.bands, 1 + work / SLOT_WORK));
@@ -258,8 +260,8 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self,
     /* the slots' sums | sums of pixels side by side | per thread: copy of the band, panel of y, gathered windows */
     s->own = line_up(band_size(&s->band)) + line_up((size_t)s->pixels * (size_t)s->u->NR)
            + line_up((size_t)(s->pixels * s->gathered));
-    *scratch = ((size_t)s->slots * line_up((size_t)s->sums) + sides_size(s)
-                + (size_t)cpu->threads * s->own) * sizeof(float);
+    size_t sums = s->direct ? 0 : (size_t)s->slots * line_up((size_t)s->sums);
+    *scratch = (sums + sides_size(s) + (size_t)cpu->threads * s->own) * sizeof(float);
     return EBM_OK;
 }
 
@@ -304,18 +306,61 @@ static gemm_cols *kernel_for(const struct filter *s, int width)
     return u->cols_flat_narrow;
 }
 
-/* One band into its slot, panels [begin, end). */
+/* One element of the window, of channels [first, first + columns), where these lie together. */
+static void place(const struct filter *s, int64_t element, int64_t first, int64_t columns,
+                  const float *sum, float *f)
+{
+    if (s->side > 1) {
+        memcpy(f + element * s->v.k + first, sum, (size_t)columns * sizeof *f);
+        return;
+    }
+    int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
+    memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum, (size_t)columns * sizeof *f);
+}
+
+/* One element of the window of groups that are one: of its own group's channels. */
+static void place_together(const struct filter *s, int64_t group, int64_t element, const float *sum, float *f)
+{
+    int64_t cg = s->cg / s->together, kg = s->kg / s->together, window = s->window / s->together;
+    int64_t i = element % s->cg / cg, c = element % cg;
+
+    f += (group * s->kg + i * kg) * window + element / s->cg * cg + c;
+    for (int64_t j = 0; j < kg; j++)
+        f[j * window] = sum[i * kg + j];
+}
+
+/* The sums of one row tile and of one panel, whose columns begin at `first`, into the filter. */
+static void place_tile(const struct filter *s, int64_t g, int t, int64_t first, const float *sum, float *f)
+{
+    const struct row_tile *tile = &s->tile[t];
+    int64_t width = panel_width(s, first), columns = least(width, s->kg - first);
+
+    sum += tile->skip * width;
+    if (s->together > 1)
+        for (int64_t i = 0; i < tile->rows; i++)
+            place_together(s, g, tile->element + i, sum + i * width, f);
+    else if (s->side > 1 || s->turned)
+        for (int64_t i = 0; i < tile->rows; i++)
+            place(s, tile->element + i, g * s->kg + first, columns, sum + i * width, f);
+    else                         /* a channel's elements lie together */
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = 0; i < tile->rows; i++)
+                f[(g * s->kg + first + j) * s->window + tile->element + i] = sum[i * width + j];
+}
+
+/* One band into its slot, or the only one into the filter; panels [begin, end). */
 static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t pixels,
-                     const float *x, const float *y, float *sums, bool add, float *y_panel)
+                     const float *x, const float *y, float *sums, bool add, float *y_panel, float *f)
 {
     const struct ukernel *u = s->u;
+    float sum[GEMM_MAX_MR * GEMM_MAX_NR];
     int64_t panels = divide_up(s->kg, u->NR);
 
     for (int64_t i = begin; i < end; i++) {
         int64_t g = i / panels, first = i % panels * u->NR;
         int width = panel_width(s, first);
         gemm_cols *kernel = kernel_for(s, width);
-        float *to = sums + panel_at(s, i);
+        float *to = s->direct ? sum : sums + panel_at(s, i);
         const float *panel = y + g * s->kg + first;
         int64_t ld = s->v.k;
         if (s->kg - first < width || s->tiles > FEW_TILES) {
@@ -323,14 +368,17 @@ static void add_band(const struct filter *s, int64_t begin, int64_t end, int64_t
             panel = y_panel;
             ld = width;
         }
-        for (int t = 0; t < s->tiles; t++, to += s->MR * width)
+        for (int t = 0; t < s->tiles; t++, to += s->direct ? 0 : s->MR * width) {
             kernel(pixels, s->at, x + g * s->cg + s->tile[t].at, panel, ld, to, add);
+            if (s->direct)
+                place_tile(s, g, t, first, sum, f);
+        }
     }
 }
 
 /* All bands of a slot, one stripe of the columns. */
 static void run_slot(const struct filter *s, int slot, int stripe, const float *x,
-                     const float *y, float *sums, float *own)
+                     const float *y, float *sums, float *own, float *f)
 {
     float *y_panel = own + line_up(band_size(&s->band));
     float *windows = y_panel + line_up((size_t)s->pixels * (size_t)s->u->NR);
@@ -355,31 +403,8 @@ static void run_slot(const struct filter *s, int slot, int stripe, const float *
         if (s->depthwise)
             s->u->taps_cols(s->runs, s->gather, pixels, s->at, from, dy, s->v.k, s->v.c, sums);
         else
-            add_band(s, begin, end, pixels, from, dy, sums, band > first, y_panel);
+            add_band(s, begin, end, pixels, from, dy, sums, band > first, y_panel, f);
     }
-}
-
-/* One element of the window, of channels [first, first + columns), where these lie together. */
-static void place(const struct filter *s, int64_t element, int64_t first, int64_t columns,
-                  const float *sum, float *f)
-{
-    if (s->side > 1) {
-        memcpy(f + element * s->v.k + first, sum, (size_t)columns * sizeof *f);
-        return;
-    }
-    int64_t taps = s->v.r * s->v.s, tap = taps - 1 - element / s->cg;
-    memcpy(f + (element % s->cg * taps + tap) * s->v.k + first, sum, (size_t)columns * sizeof *f);
-}
-
-/* One element of the window of groups that are one: of its own group's channels. */
-static void place_together(const struct filter *s, int64_t group, int64_t element, const float *sum, float *f)
-{
-    int64_t cg = s->cg / s->together, kg = s->kg / s->together, window = s->window / s->together;
-    int64_t i = element % s->cg / cg, c = element % cg;
-
-    f += (group * s->kg + i * kg) * window + element / s->cg * cg + c;
-    for (int64_t j = 0; j < kg; j++)
-        f[j * window] = sum[i * kg + j];
 }
 
 /* The slots' sums of one row tile, all its columns, into the filter. */
@@ -387,26 +412,13 @@ static void collect(const struct filter *s, int64_t piece, const float *sums, fl
 {
     int64_t MR = s->MR, slot = (int64_t)line_up((size_t)s->sums);
     int64_t g = piece / s->tiles, t = piece % s->tiles;
-    const struct row_tile *tile = &s->tile[t];
-
     float sum[GEMM_MAX_MR * GEMM_MAX_NR];
 
     sums += g * s->tiles * MR * s->padded;
     for (int64_t first = 0; first < s->kg; first += s->u->NR) {
-        int64_t width = panel_width(s, first), columns = least(width, s->kg - first);
+        int64_t width = panel_width(s, first);
         s->u->total(s->slots, sums + (s->tiles * first + t * width) * MR, slot, MR * width, sum);
-        if (s->together > 1)
-            for (int64_t i = 0; i < tile->rows; i++)
-                place_together(s, g, tile->element + i, sum + (tile->skip + i) * width, f);
-        else if (s->side > 1 || s->turned)
-            for (int64_t i = 0; i < tile->rows; i++)
-                place(s, tile->element + i, g * s->kg + first, columns, sum + (tile->skip + i) * width,
-                      f);
-        else                     /* a channel's elements lie together */
-            for (int64_t j = 0; j < columns; j++)
-                for (int64_t i = 0; i < tile->rows; i++)
-                    f[(g * s->kg + first + j) * s->window + tile->element + i]
-                        = sum[(tile->skip + i) * width + j];
+        place_tile(s, g, (int)t, first, sum, f);
     }
 }
 
@@ -444,9 +456,9 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
     const struct filter *s = self;
     const float *image = s->turned ? y : x, *gradient = s->turned ? x : y;
     (void)packed;
-    size_t slot_size = line_up((size_t)s->sums);
+    size_t slot_size = s->direct ? 0 : line_up((size_t)s->sums);
     float *sides = scratch + (size_t)s->slots * slot_size, *owned = sides + sides_size(s);
-    int64_t pieces = s->depthwise ? s->v.c : s->v.groups * s->tiles;
+    int64_t pieces = s->direct ? 0 : s->depthwise ? s->v.c : s->v.groups * s->tiles;
     int64_t count = s->k * s->v.r * s->columns * (s->cg / s->together);
     int threads = s->slots * s->stripes > 1 ? cpu->threads : 1;
     (void)threads;               /* without OpenMP nobody reads it */
@@ -460,7 +472,7 @@ static void run(const struct cpu *cpu, const void *self, const float *x, const f
         for (int i = 0; i < s->slots * s->stripes; i++) {
             int slot = i / s->stripes;
             run_slot(s, slot, i % s->stripes, image, gradient,
-                     scratch + (size_t)slot * slot_size, own);
+                     scratch + (size_t)slot * slot_size, own, out);
         }
         #pragma omp for schedule(static)
         for (int64_t piece = 0; piece < pieces; piece++) {
