@@ -14,7 +14,9 @@
  * which are in the second, pass by (Goto and van de Geijn 2008, with the operands'
  * roles changed).  Transposed operands cost nothing but another way of packing.
  *
- * Tasks are bands of rows x bands of columns; these are cut where rows are few.
+ * Tasks are bands of rows x bands of columns; these are cut where rows are few.  Of few
+ * rows and a B beyond the caches, each task packs the panels it multiplies by, a few at a
+ * time, so that B is read from memory once and never written there.
  * Invariant: what a task computes, and in which order, depends on the plan alone. */
 #include <string.h>
 #include "conv.h"
@@ -27,6 +29,7 @@ enum {
     PACK_PANELS = 8,         /* of B that are packed side by side: their rows are read in long runs */
     RANGE = 16384,           /* elements for the epilogue at a time */
     SMALL = 1 << 18,         /* multiplications that are not worth a second thread */
+    LARGE_B = 1 << 23,       /* floats: more than is kept packed from step to step (cpu.c) */
     COLUMNS_LEAST = 96, ROWS_LEAST = 24, DEPTH_LEAST = 64    /* where packing pays: bench/contract.c */
 };
 
@@ -37,9 +40,10 @@ struct product {
     int64_t band_rows, row_bands;
     int64_t panels, band_panels, column_bands;
     int64_t padded;          /* columns in whole panels */
+    bool packs_own;          /* panels of B, in each task */
     int64_t heights;         /* rows in whole panels, where A is packed before all tasks; else 0 */
     int64_t *at;             /* where the terms of a panel of A begin */
-    size_t own;              /* floats of scratch per thread, else */
+    size_t own, own_b;       /* floats of scratch per thread, and of those for panels of B */
 };
 
 /* ---- packing ---- */
@@ -136,23 +140,23 @@ static int64_t panel_at(const struct product *s, int64_t block, int64_t j)
     return block * s->KC * s->padded + terms_of(s, block) * j * s->u->NR;
 }
 
-/* PACK_PANELS panels of B. */
-static void pack_b(const struct product *s, const float *b, int64_t block, int64_t first, float *packed)
+/* Panels [first, last) of B. */
+static void pack_b(const struct product *s, const float *b, int64_t block, int64_t first, int64_t last, float *packed)
 {
-    const int64_t terms = terms_of(s, block), last = least(first + PACK_PANELS, s->panels);
+    const int64_t terms = terms_of(s, block);
     const int64_t NR = s->u->NR, columns = s->v.columns;
 
     if (s->v.tb) {
         for (int64_t j = first; j < last; j++)
             pack_turned(b + j * NR * s->v.depth + block * s->KC, s->v.depth, least(NR, columns - j * NR), terms,
-                        packed + panel_at(s, block, j), panel_width(s, j));
+                        packed + (j - first) * NR * terms, panel_width(s, j));
         return;
     }
     b += block * s->KC * columns;
     for (int64_t k = 0; k < terms; k++, b += columns)
         for (int64_t j = first; j < last; j++) {
             int width = panel_width(s, j);
-            pack_row(b + j * NR, least(NR, columns - j * NR), packed + panel_at(s, block, j) + k * width, width);
+            pack_row(b + j * NR, least(NR, columns - j * NR), packed + (j - first) * NR * terms + k * width, width);
         }
 }
 
@@ -196,11 +200,30 @@ static void multiply(const struct product *s, int64_t terms, const float *a, con
     }
 }
 
-/* packed_a: all panels of A, or room for those of a block of the task. */
-static void run_task(const struct product *s, int64_t task, const float *a, float *packed_a, const float *packed,
-                     float *out)
+/* Panels [first, last) of B by rows of A. */
+static void run_panels(const struct product *s, int64_t terms, int64_t row, int64_t rows, int64_t first,
+                       int64_t last, const float *a, const float *b, float *out, bool add)
 {
-    const int64_t MR = s->u->MR, NR = s->u->NR;
+    const int64_t MR = s->u->MR, NR = s->u->NR, share = terms * NR * MR / rows;
+
+    for (int64_t j = first; j < last; j++, b += terms * NR) {
+        const float *panel = a;
+        const int64_t columns = least(NR, s->v.columns - j * NR);
+        const int width = panel_width(s, j);
+        float *c = out + row * s->v.columns + j * NR;
+        for (int64_t i = 0; i < rows; i += MR, panel += MR * terms, c += MR * s->v.columns) {
+            if (j + 1 < last && i + MR <= rows)
+                fetch(b + terms * width + i / MR * share, share);
+            multiply(s, terms, panel, b, least(MR, rows - i), columns, width, c, add);
+        }
+    }
+}
+
+/* packed_a: all panels of A, or room for those of a block of the task; packed: of B,
+ * likewise. */
+static void run_task(const struct product *s, int64_t task, const float *a, float *packed_a, const float *b,
+                     float *packed, float *out)
+{
     const int64_t row = task / s->column_bands * s->band_rows, rows = least(s->band_rows, s->v.rows - row);
     const int64_t first = task % s->column_bands * s->band_panels;
     const int64_t last = least(first + s->band_panels, s->panels);
@@ -212,16 +235,14 @@ static void run_task(const struct product *s, int64_t task, const float *a, floa
             panels += block * s->KC * s->heights + row * terms;
         else
             pack_a(s, a, block, row, rows, packed_a);
-        for (int64_t j = first; j < last; j++) {
-            const float *b = packed + panel_at(s, block, j), *panel = panels;
-            const int64_t columns = least(NR, s->v.columns - j * NR), share = terms * NR * MR / rows;
-            const int width = panel_width(s, j);
-            float *c = out + row * s->v.columns + j * NR;
-            for (int64_t i = 0; i < rows; i += MR, panel += MR * terms, c += MR * s->v.columns) {
-                if (j + 1 < last && i + MR <= rows)
-                    fetch(b + terms * width + i / MR * share, share);
-                multiply(s, terms, panel, b, least(MR, rows - i), columns, width, c, block > 0);
-            }
+        if (!s->packs_own) {
+            run_panels(s, terms, row, rows, first, last, panels, packed + panel_at(s, block, first), out, block > 0);
+            continue;
+        }
+        for (int64_t j = first; j < last; j += PACK_PANELS) {
+            const int64_t end = least(j + PACK_PANELS, last);
+            pack_b(s, b, block, j, end, packed);
+            run_panels(s, terms, row, rows, j, end, panels, packed, out, block > 0);
         }
     }
 }
@@ -249,16 +270,19 @@ static void run(const struct cpu *cpu, const void *self, const float *a, const f
 
     #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float *own = scratch + (size_t)thread_index() * s->own;
+        float *own = scratch + line_up((size_t)(v->batch * shared)) + (size_t)thread_index() * s->own;
+        float *panels_a = own + s->own_b;
 
         #pragma omp for schedule(static) nowait
         for (int64_t i = 0; i < v->batch * tiles; i++)
             pack_shared(s, i % tiles, a + i / tiles * a_batch, scratch + i / tiles * shared);
-        if (b) {
+        if (b && !s->packs_own) {
             #pragma omp for schedule(static) nowait
-            for (int64_t i = 0; i < v->batch * pieces; i++)
-                pack_b(s, b + i / pieces * b_batch, i % pieces / groups, i % groups * PACK_PANELS,
-                       packed + i / pieces * packed_batch);
+            for (int64_t i = 0; i < v->batch * pieces; i++) {
+                int64_t block = i % pieces / groups, first = i % groups * PACK_PANELS;
+                pack_b(s, b + i / pieces * b_batch, block, first, least(first + PACK_PANELS, s->panels),
+                       packed + i / pieces * packed_batch + panel_at(s, block, first));
+            }
         }
         if (b || tiles) {
             #pragma omp barrier
@@ -266,8 +290,8 @@ static void run(const struct cpu *cpu, const void *self, const float *a, const f
         #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < v->batch * tasks; i++) {
             int64_t batch = i / tasks, row = i % tasks / s->column_bands * s->band_rows;
-            run_task(s, i % tasks, a + batch * a_batch, tiles ? scratch + batch * shared : own,
-                     packed + batch * packed_batch, out + batch * out_batch);
+            run_task(s, i % tasks, a + batch * a_batch, tiles ? scratch + batch * shared : panels_a,
+                     b ? b + batch * b_batch : NULL, s->packs_own ? own : packed + batch * packed_batch, out + batch * out_batch);
             if (epilogue && s->column_bands == 1)
                 epilogue->run(epilogue->self, batch * out_batch + row * v->columns,
                               batch * out_batch + least(row + s->band_rows, v->rows) * v->columns, thread_index());
@@ -297,7 +321,9 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
     s->row_bands = divide_up(v->rows, BAND_ROWS / MR * MR);
     s->band_rows = divide_up(divide_up(v->rows, s->row_bands), MR) * MR;
     s->row_bands = divide_up(v->rows, s->band_rows);
-    s->column_bands = most(1, least(divide_up(TASKS, v->batch * s->row_bands), s->panels / BAND_PANELS));
+    s->packs_own = s->row_bands == 1 && v->depth * v->columns >= LARGE_B;
+    s->column_bands = most(1, least(divide_up(TASKS, v->batch * s->row_bands),
+                                    s->panels / (s->packs_own ? 1 : BAND_PANELS)));
     s->band_panels = divide_up(s->panels, s->column_bands);
     s->column_bands = divide_up(s->panels, s->band_panels);
     s->at = mem_new(cpu->ctx, (size_t)s->KC, sizeof *s->at);
@@ -305,11 +331,13 @@ static int plan(const struct cpu *cpu, const struct problem *v, void *self, size
         return EBM_ERR_NOMEM;
     for (int64_t k = 0; k < s->KC; k++)
         s->at[k] = k * MR;
+    s->own_b = s->packs_own ? line_up((size_t)(PACK_PANELS * NR * s->KC)) : 0;
+    s->own = s->own_b;
     if (s->column_bands > 1)
         s->heights = divide_up(v->rows, MR) * MR;
     else
-        s->own = line_up((size_t)(s->band_rows * s->KC));
-    *packed = line_up((size_t)(v->batch * v->depth * s->padded)) * sizeof(float);
+        s->own += line_up((size_t)(s->band_rows * s->KC));
+    *packed = s->packs_own ? 0 : line_up((size_t)(v->batch * v->depth * s->padded)) * sizeof(float);
     *scratch = ((size_t)cpu->threads * s->own + line_up((size_t)(v->batch * v->depth * s->heights))) * sizeof(float);
     return EBM_OK;
 }
@@ -323,7 +351,7 @@ static bool applies(const struct problem *v)
 {
     return v->op == OP_MATMUL
         && v->columns >= COLUMNS_LEAST       /* that packed rows must serve */
-        && v->rows >= ROWS_LEAST
+        && (v->rows >= ROWS_LEAST || v->depth * v->columns >= LARGE_B)
         && v->depth >= DEPTH_LEAST;
 }
 

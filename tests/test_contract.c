@@ -369,6 +369,16 @@ static void draw_product(struct node *node, struct shape *a, struct shape *b)
     shape_matmul(node, a, b, m, n, PICK(64, 66, 257, 288, 289, 577));
 }
 
+/* An operand that is too large to be packed as a whole. */
+static void draw_large_product(struct node *node, struct shape *a, struct shape *b)
+{
+    int64_t n = PICK(97, 130);
+
+    do
+        shape_matmul(node, a, b, PICK(3, 14, 25), n, (1 << 23) / n + 1);
+    while (a->rank > 2);         /* one is enough */
+}
+
 /* A convolution whose result is not empty; false if the draw has none. */
 static bool draw_conv(enum op op, struct node *node, struct shape *as, struct shape *bs)
 {
@@ -703,7 +713,7 @@ int main(void)
     for (worst = 0; examined < PRODUCT_CASES; examined++) {
         struct shape a = { 0 }, b = { 0 };
         struct node node;
-        draw_product(&node, &a, &b);
+        (examined < 2 ? draw_large_product : draw_product)(&node, &a, &b);
         if (!by(ctx, "product", &node, &a, &b) && !by(ctx, "filter", &node, &a, &b)) {
             tap_note("neither a product nor a sum over rows");
             bad++;
