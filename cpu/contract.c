@@ -21,6 +21,7 @@ struct contract {
 enum { FEW_USES = 1 << 12 };
 
 enum { LINE = 16 };                  /* floats of a cache line */
+enum { DEEP = 256 };                 /* channels: neighbouring pixels are a KiB apart */
 enum { HIGH = 128, SLIM = 4 };       /* rows of a matrix; by its columns */
 
 /* Best first; each says when it applies. */
@@ -133,6 +134,30 @@ static struct problem over_rows(const struct problem *v)
     return to;
 }
 
+/* A 1x1 convolution of every pixel is the product of the pixels' channels and the filter.
+ * Of many channels, whose pixels would want the same places of a cache, packing pays, if
+ * the result need not pass the caches. */
+static bool is_product(const struct problem *v)
+{
+    bool data = v->op == OP_CONV_DATA;
+
+    return (v->op == OP_CONV || data) && v->precision == EBM_FP32
+        && (data ? v->k : v->c) >= DEEP
+        && v->n * v->h * v->w * (data ? v->c : v->k) * (int64_t)sizeof(float) < PAST_CACHES
+        && v->r == 1 && v->s == 1 && v->groups == 1 && v->stride_y == 1 && v->stride_x == 1
+        && v->top == 0 && v->left == 0 && v->p == v->h && v->q == v->w;
+}
+
+static struct problem as_product(const struct problem *v)
+{
+    bool data = v->op == OP_CONV_DATA;
+
+    return (struct problem){
+        .op = OP_MATMUL, .batch = 1, .rows = v->n * v->h * v->w, .depth = data ? v->k : v->c,
+        .columns = data ? v->c : v->k, .tb = !data, .exact = v->exact, .bf16 = v->bf16,
+    };
+}
+
 int contract_plan(const struct cpu *cpu, const struct problem *problem, struct contract **contract)
 {
     struct contract *self = mem_new(cpu->ctx, 1, sizeof *self);
@@ -146,6 +171,11 @@ int contract_plan(const struct cpu *cpu, const struct problem *problem, struct c
     if ((self->swapped = sums_over_rows(v))) {
         turned = over_rows(v);
         v = &turned;
+    }
+    if (is_product(v)) {
+        turned = as_product(v);
+        if (matrix_product.applies(&turned))
+            v = &turned;
     }
     for (size_t i = 0; i < COUNT(algorithms) && !self->algorithm; i++)
         if (algorithms[i]->applies(v))
