@@ -80,7 +80,7 @@ def make(kind, tensors, text, shape, channels_last, compiled, bf16=False):
         def by_weights():
             y = call(x)
             return torch.autograd.grad(y, net.ordered, dy.reshape(y.shape))
-        return gradient_alone(call, x, dy, net.ordered), \
+        return gradient_alone(call, x, dy, net.ordered) if linear(text) else by_weights, \
             lambda: torch.cat([nhwc(p).flatten() for p in by_weights()])
     if kind == "backward":
         for p in net.parameters():
